@@ -1,0 +1,115 @@
+"""Processes: who they are, whether they live, and the one way to start a helper."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from podpy import paths
+from podpy.model import ProcessIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_boot_id = ""
+
+
+def current_boot() -> str:
+    """This boot's id, read once."""
+    global _boot_id
+    if not _boot_id:
+        _boot_id = paths.boot_id()
+    return _boot_id
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of ``/proc/PID/stat`` (clock ticks since boot); -1 when there is no such process.
+
+    The second field, the command's name, may hold spaces and parentheses:
+    fields are counted from the last ``)``.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
+    try:
+        text = os.read(fd, 4096)
+    except ProcessLookupError:
+        return -1
+    finally:
+        os.close(fd)
+    fields = text[text.rindex(b")") + 2 :].split()
+    if fields[0] in (b"Z", b"X"):
+        return -1
+    return int(fields[19])
+
+
+def identity(pid: int | None = None) -> ProcessIdentity:
+    """The identity of a living process, the caller by default."""
+    number = os.getpid() if pid is None else pid
+    return ProcessIdentity(boot_id=current_boot(), pid=number, start=start_time(number))
+
+
+def is_alive(who: ProcessIdentity | None) -> bool:
+    """True while that very process runs: same boot, same pid, same start time.
+
+    A zombie counts as dead: it runs nothing any more.
+    """
+    if who is None or who.pid <= 0 or who.boot_id != current_boot():
+        return False
+    return start_time(who.pid) == who.start
+
+
+def open_pidfd(who: ProcessIdentity | None) -> int:
+    """A pidfd of exactly that process, or -1.
+
+    Opened first and compared afterwards: a pid that is reused in between
+    gives another start time, and the descriptor is closed.
+    """
+    if who is None or who.pid <= 0 or who.boot_id != current_boot():
+        return -1
+    try:
+        fd = os.pidfd_open(who.pid)
+    except OSError:
+        return -1
+    if start_time(who.pid) != who.start:
+        os.close(fd)
+        return -1
+    return fd
+
+
+def find_program(name: str, directories: str = "") -> str:
+    """The absolute path of a helper program, or an empty string.
+
+    ``$PATH`` first, then the system's directories: ``newuidmap`` and
+    ``slirp4netns`` are often in ``/usr/sbin`` or left out of a cron job's path.
+    """
+    search = directories or os.environ.get("PATH", "")
+    for directory in (*search.split(":"), "/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"):
+        path = f"{directory}/{name}"
+        if directory.startswith("/") and os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return ""
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    files: Mapping[int, int] | None = None,
+) -> int:
+    """Start a helper by ``posix_spawn`` and return its pid.
+
+    ``files`` maps the helper's descriptors to ours.  All signals get their
+    default action and none is blocked: Python ignores SIGPIPE and SIGXFSZ, and
+    pasta dies of an ignored SIGPIPE.
+    """
+    actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in (files or {}).items()]
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        dict(os.environ) if environment is None else dict(environment),
+        file_actions=actions,
+        setsigmask=(),
+        setsigdef=range(1, 32),
+    )

@@ -1,0 +1,498 @@
+"""The domain: frozen records that every layer speaks, and nothing else.
+
+Records are declared with :func:`record`, which type checkers read as a frozen,
+keyword-only dataclass.  The real ``dataclasses`` module costs 18 ms to import;
+this one file of plain code costs less than one, and every command imports it.
+
+Times are seconds since the epoch (float, UTC).  Sizes are bytes.  Ids are 64
+lower-case hexadecimal digits, digests ``sha256:`` and 64 of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TypeVar
+
+    from typing_extensions import dataclass_transform
+
+    T = TypeVar("T")
+else:
+
+    def dataclass_transform(**_: object):
+        """Type checkers read it; at run time it does nothing."""
+        return lambda decorated: decorated
+
+
+_EMPTY: Mapping[str, Any] = {}
+
+
+def _init(self: Any, **values: Any) -> None:
+    cls = type(self)
+    put = object.__setattr__
+    for name in cls._fields:
+        if name in values:
+            put(self, name, values.pop(name))
+        elif name in cls._defaults:
+            put(self, name, cls._defaults[name])
+        else:
+            raise TypeError(f"{cls.__name__}: no value for {name!r}")
+    if values:
+        raise TypeError(f"{cls.__name__}: no field {next(iter(values))!r}")
+
+
+def _frozen(self: Any, name: str, _value: object = None) -> None:
+    raise AttributeError(f"{type(self).__name__}.{name}: records are frozen")
+
+
+def _equal(self: Any, other: object) -> bool:
+    if type(self) is not type(other):
+        return NotImplemented
+    return all(getattr(self, name) == getattr(other, name) for name in self._fields)
+
+
+def _hash(self: Any) -> int:
+    return hash(tuple(repr(getattr(self, name)) for name in self._fields))
+
+
+def _repr(self: Any) -> str:
+    values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
+    return f"{type(self).__name__}({values})"
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def record(cls: type[T]) -> type[T]:
+    """Make ``cls`` a frozen record with keyword-only fields.
+
+    Fields are the annotated names; a value in the class body is the default
+    and must be immutable (use ``()`` for sequences, :data:`_EMPTY` for maps).
+    ``_nested`` names the record class of fields that hold records, alone, in a
+    sequence or as the values of a map, for :func:`from_dict`.
+    """
+    fields = tuple(n for n in cls.__dict__.get("__annotations__", {}) if not n.startswith("_"))
+    defaults = {n: cls.__dict__[n] for n in fields if n in cls.__dict__}
+    body: dict[str, Any] = {
+        k: v
+        for k, v in cls.__dict__.items()
+        if k not in defaults and k not in ("__dict__", "__weakref__")
+    }
+    body.update(
+        __slots__=fields, _fields=fields, _defaults=defaults,
+        __init__=_init, __setattr__=_frozen, __delattr__=_frozen,
+        __eq__=_equal, __hash__=_hash, __repr__=_repr,
+    )  # fmt: skip
+    body.setdefault("_nested", {})
+    return type(cls.__name__, cls.__bases__, body)
+
+
+def replace(instance: T, **changes: Any) -> T:
+    """A copy of a record with some fields changed."""
+    fields: Any = type(instance)
+    values = {name: getattr(instance, name) for name in fields._fields}
+    values.update(changes)
+    made: T = fields(**values)
+    return made
+
+
+def to_dict(value: Any) -> Any:
+    """Records, tuples and maps as what JSON knows: dict, list, str, numbers."""
+    if hasattr(value, "_fields"):
+        return {name: to_dict(getattr(value, name)) for name in value._fields}
+    if isinstance(value, (list, tuple)):
+        return [to_dict(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_dict(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return str(value)
+    return value
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """The record that :func:`to_dict` made ``values`` of; unknown keys are left out."""
+    made: Any = cls
+    arguments = {
+        name: _revive(made._nested.get(name), values[name])
+        for name in made._fields
+        if name in values
+    }
+    result: T = made(**arguments)
+    return result
+
+
+def _revive(nested: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_revive(nested, item) for item in value)
+    if nested is None or value is None:
+        return value
+    if not isinstance(value, dict):
+        return nested(value)
+    fields = getattr(nested, "_fields", None)
+    if fields is None or (value and not set(fields) & set(value)):
+        return {key: _revive(nested, item) for key, item in value.items()}
+    return from_dict(nested, value)
+
+
+# --- processes ---------------------------------------------------------------
+
+
+@record
+class ProcessIdentity:
+    """A process that cannot be mistaken for a later one with its number.
+
+    ``start`` is field 22 of ``/proc/PID/stat``, in clock ticks since boot.
+    """
+
+    boot_id: str
+    pid: int
+    start: int
+
+
+# --- images ------------------------------------------------------------------
+
+
+@record
+class Platform:
+    """What an image was built for (OCI image index, ``platform``)."""
+
+    os: str = "linux"
+    architecture: str = ""
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@record
+class Descriptor:
+    """An OCI content descriptor: what a blob is, its digest and its exact size."""
+
+    media_type: str
+    digest: str
+    size: int
+    urls: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = _EMPTY
+    platform: Platform | None = None
+    _nested = {"platform": Platform}
+
+
+@record
+class HealthCheck:
+    """An image's or container's health check; durations are seconds."""
+
+    test: tuple[str, ...] = ()
+    interval: float = 30.0
+    timeout: float = 30.0
+    start_period: float = 0.0
+    start_interval: float = 5.0
+    retries: int = 3
+
+
+@record
+class ImageConfig:
+    """The part of an OCI image configuration that a container starts from."""
+
+    user: str = ""
+    env: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    working_dir: str = ""
+    volumes: tuple[str, ...] = ()
+    exposed_ports: tuple[str, ...] = ()
+    labels: Mapping[str, str] = _EMPTY
+    stop_signal: str = ""
+    healthcheck: HealthCheck | None = None
+    _nested = {"healthcheck": HealthCheck}
+
+
+@record
+class Image:
+    """An image in the store: its identity and what running it needs.
+
+    ``id`` is the hexadecimal digest of the configuration, ``digest`` that of
+    the manifest.  ``diff_ids`` go from the lowest layer to the topmost.
+    """
+
+    id: str
+    digest: str
+    media_type: str
+    names: tuple[str, ...] = ()
+    platform: Platform
+    created: float = 0.0
+    diff_ids: tuple[str, ...] = ()
+    layers: tuple[Descriptor, ...] = ()
+    config: ImageConfig
+    size: int = 0
+    _nested = {"platform": Platform, "layers": Descriptor, "config": ImageConfig}
+
+
+# --- containers --------------------------------------------------------------
+
+
+class Status(str):
+    """The state of a container, with what may be done in it.
+
+    ``enum`` costs 4 ms to import; a string that knows its rules does as well.
+    """
+
+    __slots__ = ()
+
+    CREATED: Status
+    RUNNING: Status
+    PAUSED: Status
+    STOPPING: Status
+    EXITED: Status
+
+    @property
+    def is_live(self) -> bool:
+        """Its pid 1 exists."""
+        return self in ("running", "paused", "stopping")
+
+    def can_start(self) -> bool:
+        return self in ("created", "exited")
+
+    def can_stop(self) -> bool:
+        return self.is_live
+
+    def can_exec(self) -> bool:
+        return self == "running"
+
+    def can_remove(self) -> bool:
+        return not self.is_live
+
+
+Status.CREATED = Status("created")
+Status.RUNNING = Status("running")
+Status.PAUSED = Status("paused")
+Status.STOPPING = Status("stopping")
+Status.EXITED = Status("exited")
+
+
+@record
+class IdMapping:
+    """One extent of a user namespace's map: ``count`` ids from ``inside`` on."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+@record
+class Mount:
+    """One mount of a container.
+
+    ``type`` is ``bind``, ``volume``, ``tmpfs``, ``devpts`` …; ``source`` an
+    absolute host path for ``bind``, the volume's name for ``volume``.
+    ``options`` are those of mount(8) and podman: ``ro rw nosuid noexec nodev
+    z Z U O rbind rprivate rslave rshared …``, ``size=`` and ``mode=`` for tmpfs.
+    """
+
+    type: str
+    destination: str
+    source: str = ""
+    options: tuple[str, ...] = ()
+    anonymous: bool = False
+    subpath: str = ""
+
+
+@record
+class PortMapping:
+    """A published port (or ``count`` of them): host address to container port."""
+
+    container_port: int
+    host_port: int = 0
+    host_ip: str = ""
+    protocol: str = "tcp"
+    count: int = 1
+
+
+@record
+class Ulimit:
+    """A resource limit: ``name`` without ``RLIMIT_``, -1 for no limit."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@record
+class Device:
+    """A host device given to a container."""
+
+    host: str
+    container: str
+    permissions: str = "rwm"
+
+
+@record
+class NetworkMode:
+    """How a container reaches the network.
+
+    ``kind`` is ``none host slirp4netns pasta container ns`` (``bridge`` later);
+    ``options`` what followed the colon, ``target`` the container id or path.
+    """
+
+    kind: str
+    options: tuple[str, ...] = ()
+    target: str = ""
+
+
+@record
+class UserNamespace:
+    """Which user namespace a container lives in, and its map.
+
+    ``mode`` is ``host keep-id nomap auto container map`` (``host`` is podpy's
+    default: container root is the caller).
+    """
+
+    mode: str = "host"
+    target: str = ""
+    uid_map: tuple[IdMapping, ...] = ()
+    gid_map: tuple[IdMapping, ...] = ()
+    _nested = {"uid_map": IdMapping, "gid_map": IdMapping}
+
+
+@record
+class LogConfig:
+    """Where a container's output goes: driver ``k8s-file json-file journald none passthrough``."""
+
+    driver: str = "k8s-file"
+    max_size: int = 0
+    max_file: int = 1
+    path: str = ""
+    tag: str = ""
+
+
+@record
+class ContainerRecord:
+    """All that was asked for when a container was made.
+
+    Written once by ``create`` as ``container.json``; only ``rename`` and
+    ``update`` replace it.  Paths of the store are not in it.
+    """
+
+    version: int = 1
+    id: str
+    name: str
+    created: float
+    image_id: str = ""
+    image_name: str = ""
+    layers: tuple[str, ...] = ()
+    rootfs: str = ""
+    driver: str = "overlay"
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] = ()
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    working_dir: str = "/"
+    hostname: str = ""
+    tty: bool = False
+    interactive: bool = False
+    init: bool = False
+    read_only: bool = False
+    remove: bool = False
+    privileged: bool = False
+    no_new_privileges: bool = False
+    seccomp: str = "default"
+    capabilities: tuple[str, ...] = ()
+    unmasked: tuple[str, ...] = ()
+    masked: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[Device, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: Mapping[str, str] = _EMPTY
+    network: NetworkMode
+    ports: tuple[PortMapping, ...] = ()
+    exposed_ports: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    no_hosts: bool = False
+    user_namespace: UserNamespace
+    pid_mode: str = "private"
+    ipc_mode: str = "private"
+    uts_mode: str = "private"
+    cgroup_mode: str = "private"
+    cgroup_parent: str = ""
+    shm_size: int = 65536000
+    log: LogConfig
+    labels: Mapping[str, str] = _EMPTY
+    annotations: Mapping[str, str] = _EMPTY
+    stop_signal: str = "SIGTERM"
+    stop_timeout: int = 10
+    restart: str = "no"
+    healthcheck: HealthCheck | None = None
+    detach_keys: str = "ctrl-p,ctrl-q"
+    platform: str = ""
+    cidfile: str = ""
+    pidfile: str = ""
+    create_command: tuple[str, ...] = ()
+    _nested = {
+        "mounts": Mount,
+        "devices": Device,
+        "ulimits": Ulimit,
+        "network": NetworkMode,
+        "ports": PortMapping,
+        "user_namespace": UserNamespace,
+        "log": LogConfig,
+        "healthcheck": HealthCheck,
+    }
+
+
+@record
+class ContainerState:
+    """What a container does: ``state.json``, written by its supervisor alone.
+
+    Before the first start there is no such file.  ``init`` and ``supervisor``
+    are believed only while :func:`podpy.kernel.process.is_alive` says so.
+    """
+
+    version: int = 1
+    status: Status
+    init: ProcessIdentity | None = None
+    supervisor: ProcessIdentity | None = None
+    started: float = 0.0
+    finished: float = 0.0
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    ports: tuple[PortMapping, ...] = ()
+    address: str = ""
+    cgroup: str = ""
+    restarts: int = 0
+    _nested = {
+        "status": Status,
+        "init": ProcessIdentity,
+        "supervisor": ProcessIdentity,
+        "ports": PortMapping,
+    }
+
+
+@record
+class Container:
+    """A container as the outside sees it: what was asked for, and what is."""
+
+    record: ContainerRecord
+    state: ContainerState
+
+    @property
+    def status(self) -> Status:
+        return self.state.status
+
+
+@record
+class Volume:
+    """A named volume: ``volumes/<name>/`` with its ``volume.json`` and ``_data/``."""
+
+    version: int = 1
+    name: str
+    created: float
+    anonymous: bool = False
+    filled: bool = False
+    labels: Mapping[str, str] = _EMPTY
+    options: Mapping[str, str] = _EMPTY
+    mountpoint: str = ""
