@@ -1,0 +1,39 @@
+"""What every use case gets first, and what verbs on several objects answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podpy.model import record
+
+if TYPE_CHECKING:
+    from podpy.config import Config
+    from podpy.errors import PodpyError
+    from podpy.paths import Store
+
+
+class Context:
+    """The store and the merged configuration of one invocation.
+
+    Made once by the command line from ``--root``, ``--runroot`` and the
+    configuration files; every engine function takes it as its first argument.
+    """
+
+    __slots__ = ("config", "store")
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self.store = store
+        self.config = config
+
+
+@record
+class Outcome:
+    """What one verb did to one of the objects it was asked to work on.
+
+    ``name`` is what the user typed (or the full id for ``--all``), ``id`` the
+    object it stood for; ``error`` is None when all went well.
+    """
+
+    name: str
+    id: str = ""
+    error: PodpyError | None = None
