@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 from podpy import paths
-from podpy.model import ProcessIdentity
+from podpy.errors import HostError
+from podpy.model import ProcessIdentity, record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _boot_id = ""
 
@@ -113,3 +114,81 @@ def spawn(
         setsigmask=(),
         setsigdef=range(1, 32),
     )
+
+
+def fork_child(function: Callable[[], int | None]) -> int:
+    """Fork a child that runs ``function`` and exits with what it returns; return its pid.
+
+    The one place that calls ``os._exit``: no child of podpy ever unwinds into
+    its parent's code.  A ``PodpyError`` or ``OSError`` that ``function`` lets
+    through becomes one line on stderr and status 125.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 125
+    try:
+        status = function() or 0
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 125
+    except BaseException as error:  # the child must not return into its parent's frames
+        _report(error)
+    finally:
+        os._exit(status)
+
+
+def _report(error: BaseException) -> None:
+    text = getattr(error, "message", "") or f"{type(error).__name__}: {error}"
+    try:
+        os.write(2, f"Error: {text}\n".encode(errors="replace"))
+    except OSError:
+        pass
+
+
+def wait(pid: int) -> int:
+    """Wait for a child; its exit code, or 128 + n when signal n killed it."""
+    _, status = os.waitpid(pid, 0)
+    return exit_code(status)
+
+
+def exit_code(status: int) -> int:
+    """The shell's exit code for a ``waitpid`` status: the code, or 128 + the signal."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+@record
+class Completed:
+    """A helper program that has ended: exit code and all that it wrote."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    input: bytes | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> Completed:
+    """Run a helper to its end with captured output (cold paths only: imports ``subprocess``)."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            env=None if environment is None else dict(environment),
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise HostError(f"run {argv[0]}: no such program") from None
+    except subprocess.TimeoutExpired:
+        raise HostError(f"run {argv[0]}: no answer within {timeout:g} seconds") from None
+    code = 128 - done.returncode if done.returncode < 0 else done.returncode
+    return Completed(code=code, stdout=done.stdout, stderr=done.stderr)
