@@ -10,8 +10,7 @@ lower-case hexadecimal digits, digests ``sha256:`` and 64 of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, TypeVar

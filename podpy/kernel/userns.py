@@ -8,13 +8,13 @@ stayed outside writes the map, through the setuid helpers ``newuidmap`` and
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from podpy import files
 from podpy.errors import HostError
 from podpy.kernel import process
 from podpy.model import IdMapping, record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
