@@ -297,13 +297,18 @@ class Mount:
 
 @record
 class PortMapping:
-    """A published port (or ``count`` of them): host address to container port."""
+    """A published port (or ``count`` of them): host address to container port.
+
+    ``host_port`` 0 asks for any free port; with ``choices`` above 1 any free
+    one of so many from ``host_port`` on will do.
+    """
 
     container_port: int
     host_port: int = 0
     host_ip: str = ""
     protocol: str = "tcp"
     count: int = 1
+    choices: int = 1
 
 
 @record

@@ -1,0 +1,342 @@
+"""Published ports: what ``-p`` says, which host ports it gets, how they are shown.
+
+:func:`parse` is pure.  :func:`assign` finds free host ports by binding them and
+keeps them taken until the network helper has bound them itself, so that two
+containers that start together never get the same port.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import _socket
+
+from podpy.errors import Conflict, HostError, PodpyError, UsageError
+from podpy.model import PortMapping, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    Holder = Callable[[PortMapping], str]
+
+UNPRIVILEGED_START = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+PROTOCOLS = ("tcp", "udp", "sctp")
+_LAST_PORT = 65535
+_RANDOM_TRIES = 16
+
+
+# --- parsing -----------------------------------------------------------------
+
+
+def parse(text: str) -> tuple[PortMapping, ...]:
+    """The mappings that one ``-p`` value asks for.
+
+    ``[[IP:][HOST]:]CONTAINER[/PROTOCOL]``; ``HOST`` and ``CONTAINER`` are ports
+    or ranges ``A-B``; an IPv6 address stands in brackets.  Also docker's long
+    form ``published=8080,target=80,protocol=tcp``.  A range of host ports for
+    one container port means any free one of them.
+    """
+    short = _from_long_form(text) if "=" in text else text
+    addresses, _, protocol = short.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"invalid proto: {protocol!r} in {text!r}", hint="tcp, udp or sctp")
+    rest, _, container = addresses.rpartition(":")
+    ip, _, host = rest.rpartition(":")
+    if not container:
+        raise UsageError(f"no port specified: {text!r}")
+    first, count = _range(container, "containerPort", text, lowest=1)
+    mapping = PortMapping(
+        container_port=first, host_ip=_address(ip, text), protocol=protocol, count=count
+    )
+    return (_with_host(mapping, host, text),)
+
+
+def _with_host(mapping: PortMapping, host: str, text: str) -> PortMapping:
+    if not host:
+        return mapping
+    first, count = _range(host, "hostPort", text, lowest=0)
+    if count == mapping.count:
+        return replace(mapping, host_port=first)
+    if mapping.count == 1:
+        return replace(mapping, host_port=first, choices=count)
+    raise UsageError(
+        f"invalid ranges specified for container and host ports: {text!r}",
+        hint="both ranges must have the same length, or the container's side be one port",
+    )
+
+
+def _from_long_form(text: str) -> str:
+    values = {"published": "", "target": "", "protocol": "tcp"}
+    for item in text.split(","):
+        key, separator, value = item.partition("=")
+        if not separator or key not in values or not value:
+            raise UsageError(
+                f"invalid publish opts format: {item!r} in {text!r}",
+                hint="published=HOST,target=CONTAINER[,protocol=tcp|udp|sctp]",
+            )
+        values[key] = value
+    return f"{values['published']}:{values['target']}/{values['protocol']}"
+
+
+def _range(text: str, kind: str, whole: str, *, lowest: int) -> tuple[int, int]:
+    first, separator, last = text.partition("-")
+    low = _port(first, lowest)
+    high = _port(last, lowest) if separator else low
+    if low < 0 or high < low or (low == 0 and high > 0):
+        raise UsageError(f"invalid {kind}: {text!r} in {whole!r}")
+    return low, high - low + 1
+
+
+def _port(text: str, lowest: int) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(_LAST_PORT)):
+        return -1
+    number = int(text)
+    return number if lowest <= number <= _LAST_PORT else -1
+
+
+def _address(text: str, whole: str) -> str:
+    if not text:
+        return ""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    family = _socket.AF_INET6 if ":" in bare else _socket.AF_INET
+    try:
+        return _socket.inet_ntop(family, _socket.inet_pton(family, bare))
+    except OSError:
+        raise UsageError(f"invalid IP address: {text!r} in {whole!r}") from None
+
+
+# --- showing -----------------------------------------------------------------
+
+
+def bound_address(mapping: PortMapping) -> str:
+    """``0.0.0.0:8080``, ``[::1]:8080``: where the host listens."""
+    ip = mapping.host_ip or "0.0.0.0"
+    return f"{_bracketed(ip)}:{_span(mapping.host_port, mapping.count)}"
+
+
+def render(mappings: Iterable[PortMapping]) -> str:
+    """Docker's PORTS column: ``0.0.0.0:8080->80/tcp, [::1]:53->53/udp``.
+
+    Neighbouring ports that a range made are shown as that range again.
+    """
+    return ", ".join(
+        f"{bound_address(m)}->{_span(m.container_port, m.count)}/{m.protocol}"
+        for m in _joined(mappings)
+    )
+
+
+def expand(mapping: PortMapping) -> Iterator[PortMapping]:
+    """The single ports of a mapping, in order."""
+    for step in range(mapping.count):
+        yield replace(
+            mapping,
+            container_port=mapping.container_port + step,
+            host_port=mapping.host_port and mapping.host_port + step,
+            count=1,
+        )
+
+
+def _bracketed(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
+
+
+def _span(first: int, count: int) -> str:
+    return str(first) if count == 1 else f"{first}-{first + count - 1}"
+
+
+def _joined(mappings: Iterable[PortMapping]) -> list[PortMapping]:
+    done: list[PortMapping] = []
+    for mapping in mappings:
+        if done and _continues(done[-1], mapping):
+            done[-1] = replace(done[-1], count=done[-1].count + mapping.count)
+        else:
+            done.append(mapping)
+    return done
+
+
+def _continues(before: PortMapping, after: PortMapping) -> bool:
+    return (
+        before.host_ip == after.host_ip
+        and before.protocol == after.protocol
+        and before.host_port + before.count == after.host_port
+        and before.container_port + before.count == after.container_port
+    )
+
+
+# --- finding free ports ------------------------------------------------------
+
+
+class Assignment:
+    """Host ports that are taken for a container, until its helper listens on them.
+
+    ``mappings`` are single ports with their final numbers.  Call :meth:`share`
+    just before the helper binds them, :meth:`close` when it has.  A process
+    that forks holds a copy of the sockets and must close its own.
+    """
+
+    def __init__(self) -> None:
+        self.mappings: tuple[PortMapping, ...] = ()
+        self._held: list[_socket.socket] = []
+
+    def take(self, mapping: PortMapping, holder: Holder | None) -> None:
+        """Bind one port, chosen when the mapping leaves a choice."""
+        taken, bound = _bind_one(mapping, holder)
+        self.mappings = (*self.mappings, taken)
+        self._held.append(bound)
+
+    def share(self) -> None:
+        """Let the helper bind the same ports beside us.
+
+        Until now the sockets were held without SO_REUSEADDR: with it on both
+        sides the kernel lets any number of sockets have one port.
+        """
+        for held in self._held:
+            held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+
+    def close(self) -> None:
+        for held in self._held:
+            held.close()
+        self._held.clear()
+
+
+def assign(mappings: Sequence[PortMapping], *, holder: Holder | None = None) -> Assignment:
+    """Take a host port for each single port of ``mappings``.
+
+    ``holder`` may name the container that has a port (empty: unknown); it is
+    asked only when a port turns out to be used.  Raises :class:`Conflict` for
+    a used port, :class:`HostError` for a privileged one.
+    """
+    assignment = Assignment()
+    try:
+        for mapping in dict.fromkeys(single for given in mappings for single in expand(given)):
+            _refuse_twice(mapping, assignment.mappings)
+            assignment.take(mapping, holder)
+    except BaseException:
+        assignment.close()
+        raise
+    return assignment
+
+
+def _refuse_twice(mapping: PortMapping, taken: Iterable[PortMapping]) -> None:
+    if not mapping.host_port or mapping.choices > 1:
+        return
+    for other in taken:
+        same = (other.host_port, other.protocol) == (mapping.host_port, mapping.protocol)
+        if same and _overlap(other.host_ip, mapping.host_ip):
+            raise UsageError(f"port {bound_address(mapping)}/{mapping.protocol} is published twice")
+
+
+def _overlap(one: str, other: str) -> bool:
+    wildcards = ("", "0.0.0.0")
+    if (":" in one) != (":" in other):
+        return False
+    return one == other or one in wildcards or other in wildcards or "::" in (one, other)
+
+
+def _bind_one(mapping: PortMapping, holder: Holder | None) -> tuple[PortMapping, _socket.socket]:
+    if mapping.protocol == "sctp":
+        raise UsageError(
+            f"cannot publish port {mapping.container_port}/sctp: "
+            "slirp4netns and pasta forward tcp and udp only",
+            hint="use `--network host`",
+        )
+    last: OSError | None = None
+    for port in _candidates(mapping):
+        try:
+            bound = _bind(mapping, port)
+        except OSError as error:
+            last = error
+            continue
+        return replace(mapping, host_port=bound.getsockname()[1], choices=1), bound
+    raise refusal(last or OSError(errno.EADDRINUSE, ""), mapping, holder)
+
+
+def _candidates(mapping: PortMapping) -> Iterable[int]:
+    if mapping.host_port:
+        return range(mapping.host_port, mapping.host_port + mapping.choices)
+    return (0,) * _RANDOM_TRIES
+
+
+def _bind(mapping: PortMapping, port: int) -> _socket.socket:
+    """A socket that has the port for itself and listens on nothing.
+
+    Where the port is not free for that, TCP tries again with SO_REUSEADDR:
+    connections of an earlier container in TIME_WAIT keep a port for a minute
+    from those who do not ask so.  A listening socket refuses both.
+    """
+    ip = mapping.host_ip or "0.0.0.0"
+    family = _socket.AF_INET6 if ":" in ip else _socket.AF_INET
+    is_tcp = mapping.protocol == "tcp"
+    bound = _socket.socket(family, _socket.SOCK_STREAM if is_tcp else _socket.SOCK_DGRAM)
+    try:
+        if family == _socket.AF_INET6:
+            bound.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
+        try:
+            bound.bind((ip, port))
+        except OSError as error:
+            if not is_tcp or error.errno != errno.EADDRINUSE:
+                raise
+            bound.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            bound.bind((ip, port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def diagnose(mapping: PortMapping) -> OSError | None:
+    """Why a helper could not listen on a port, found by trying it; None when we could."""
+    try:
+        bound = _bind(mapping, mapping.host_port)
+    except OSError as error:
+        return error
+    try:
+        if mapping.protocol == "tcp":
+            bound.listen(1)
+    except OSError as error:
+        return error
+    finally:
+        bound.close()
+    return None
+
+
+def refusal(error: OSError, mapping: PortMapping, holder: Holder | None = None) -> PodpyError:
+    """The error to raise for a host port that could not be bound."""
+    where = f"{bound_address(mapping)}/{mapping.protocol}"
+    if error.errno == errno.EADDRINUSE:
+        name = holder(mapping) if holder else ""
+        owner = f" to container {name}" if name else ""
+        return Conflict(
+            f"cannot publish {where}: port is already allocated{owner} (address already in use)",
+            hint="choose another host port, or stop what uses it",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return _privileged(mapping)
+    if error.errno == errno.EADDRNOTAVAIL:
+        return UsageError(f"cannot publish {where}: this host has no address {mapping.host_ip}")
+    return HostError(f"cannot publish {where}: {error.strerror or error}")
+
+
+def _privileged(mapping: PortMapping) -> HostError:
+    start = unprivileged_start()
+    return HostError(
+        f"cannot expose privileged port {mapping.host_port}: "
+        f"this host lets users bind ports from {start} on",
+        hint=f"choose a host port from {start} on, or as root: "
+        f"sysctl net.ipv4.ip_unprivileged_port_start={mapping.host_port}",
+    )
+
+
+def unprivileged_start() -> int:
+    """The first port that needs no privilege (``net.ipv4.ip_unprivileged_port_start``)."""
+    try:
+        fd = os.open(UNPRIVILEGED_START, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 1024
+    try:
+        return int(os.read(fd, 32))
+    finally:
+        os.close(fd)
