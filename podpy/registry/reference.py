@@ -174,9 +174,7 @@ def _is_host_part(text: str) -> bool:
 
 
 def _is_tag(text: str) -> bool:
-    return (
-        0 < len(text) <= _MAX_TAG and text[0] in _WORD and (_WORD | {".", "-"}).issuperset(text)
-    )
+    return 0 < len(text) <= _MAX_TAG and text[0] in _WORD and (_WORD | {".", "-"}).issuperset(text)
 
 
 def _check_path(text: str, path: str) -> None:
