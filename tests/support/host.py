@@ -1,0 +1,75 @@
+"""What this host offers, and what a test does when something is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+STRICT = os.environ.get("CI", "") not in ("", "0", "false")
+SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
+
+
+def program(name: str) -> str:
+    """The path of a program, or an empty string; ``sbin`` directories count."""
+    return shutil.which(name, path=SEARCH) or ""
+
+
+def cgroup() -> Path | None:
+    """The cgroup above ours, when it is delegated to us; groups can be made below it."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        if line.startswith("0::"):
+            own = Path("/sys/fs/cgroup") / line[3:].lstrip("/")
+            if (own / "cgroup.procs").exists() and os.access(own.parent, os.W_OK):
+                return own.parent
+    return None
+
+
+def subordinate_ids() -> bool:
+    user = _user_name()
+    names = {user, str(os.getuid())}
+    return all(
+        any(line.split(":")[0] in names for line in Path(file).read_text().splitlines())
+        for file in ("/etc/subuid", "/etc/subgid")
+        if Path(file).exists()
+    )
+
+
+def _user_name() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
+
+
+def missing(thing: str) -> str:
+    """Why ``thing`` cannot be had here; empty when it can.
+
+    A path is a device node that must be readable and writable, ``cgroup`` a
+    delegated cgroup v2, ``subids`` a subordinate id range; else a program.
+    """
+    if thing.startswith("/"):
+        return "" if os.access(thing, os.R_OK | os.W_OK) else f"{thing} is not accessible"
+    if thing == "cgroup":
+        return "" if cgroup() else "no delegated cgroup v2"
+    if thing == "subids":
+        return "" if subordinate_ids() else "no subordinate ids"
+    return "" if program(thing) else f"{thing} is not installed"
+
+
+def require(*things: str) -> None:
+    """Skip the test when one of ``things`` is missing; in CI that is a failure.
+
+    ``tests/run.sh`` installs and sets up all of them, so a skip in CI would be
+    a part of the suite that silently did not run.
+    """
+    reasons = [reason for thing in things if (reason := missing(thing))]
+    if not reasons:
+        return
+    if STRICT:
+        pytest.fail(f"{'; '.join(reasons)} (CI is strict: tests/run.sh must provide it)")
+    pytest.skip("; ".join(reasons))
