@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# bed.sh CHECKOUT USER PYTHON ARGUMENTS…: an honest rootless host, for the length of one command.
+#
+# Runs as root in a private mount namespace (`unshare --mount --propagation private`) and gives
+# USER what a desktop or a server would: cgroup2 on /sys/fs/cgroup with a subtree of its own, a
+# shared /, usable /dev/fuse and /dev/net/tun, a runtime directory, a home.  Then it runs
+# `PYTHON ARGUMENTS…` as USER in a copy of the checkout, and checks that nothing is left.
+set -uo pipefail
+
+checkout=$1 user=$2 python=$3
+shift 3
+uid=$(id -u "$user") gid=$(id -g "$user")
+cgroups=/sys/fs/cgroup
+cgroup=$cgroups/podpy-test.$$
+base=$(mktemp -d /var/tmp/podpy-test.XXXXXX)
+runtime=/run/podpy-test.$$
+leaks=0
+
+say() { printf 'bed: %s\n' "$*" >&2; }
+leak() { say "LEFT BEHIND: $*"; leaks=1; }
+
+lay_cgroups() {
+    if [ "$(stat -fc %T $cgroups 2>/dev/null)" != cgroup2fs ]; then
+        mount -t cgroup2 none $cgroups || { say "no cgroup2: tests that need one are skipped"; cgroup=; return; }
+    fi
+    mkdir "$cgroup" || { say "cgroups are read-only: tests that need one are skipped"; cgroup=; return; }
+    # Controllers that the host has elsewhere (v1) cannot be had here; freeze and kill can.
+    local controller
+    for controller in $(cat "$cgroup/cgroup.controllers"); do
+        echo "+$controller" >"$cgroup/cgroup.subtree_control" 2>/dev/null || true
+    done
+    mkdir "$cgroup/session"
+    chown -R "$user:" "$cgroup"
+}
+
+# A device node of our own over the host's, when the user cannot open the host's.
+lay_device() {
+    local path=$1 major=$2 minor=$3 own=$runtime/dev-${1##*/}
+    setpriv --reuid="$uid" --regid="$gid" --clear-groups test -r "$path" -a -w "$path" && return
+    mkdir -p "${path%/*}"
+    [ -e "$path" ] || touch "$path"
+    mknod -m 666 "$own" c "$major" "$minor" && mount --bind "$own" "$path" ||
+        say "$path cannot be made usable: tests that need it are skipped"
+}
+
+lay_files() {
+    chmod 755 "$base"
+    mkdir "$runtime" && mount -t tmpfs -o mode=755 tmpfs "$runtime"
+    mkdir -m 700 "$runtime/user" "$base/home" "$base/tmp" "$base/stores" "$base/checkout"
+    # A copy: the checkout may lie where the user cannot read, and may change under the run.
+    tar -C "$checkout" -c --exclude=./.git --exclude=__pycache__ --exclude='*.pyz' . |
+        tar -C "$base/checkout" -x --no-same-owner
+    chmod 755 "$base/checkout" && chmod -R a+rX "$base/checkout"
+    chown -R "$user:" "$runtime/user" "$base"/{home,tmp,stores,checkout}
+}
+
+# COMMAND… as the user, in the bed's cgroup, with the environment of a login.
+as_user() {
+    (
+        [ -z "$cgroup" ] || echo "$BASHPID" >"$cgroup/session/cgroup.procs"
+        cd "$base/checkout" || exit 1
+        exec setpriv --reuid="$uid" --regid="$gid" --init-groups --inh-caps=-all \
+            env -i HOME="$base/home" USER="$user" LOGNAME="$user" SHELL=/bin/sh LANG=C.UTF-8 \
+            PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin TERM="${TERM:-dumb}" \
+            XDG_RUNTIME_DIR="$runtime/user" TMPDIR="$base/tmp" \
+            CI="${CI:-}" PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" "$@"
+    )
+}
+
+build_podpy() {
+    [ -x packaging/zipapp.sh ] || [ -e "$base/checkout/packaging/zipapp.sh" ] || return 0
+    as_user env PYTHON="$python" bash packaging/zipapp.sh "$base/tmp/podpy.pyz" >&2 || return 1
+    mv "$base/tmp/podpy.pyz" "$base/podpy.pyz" && PODPY=$base/podpy.pyz
+}
+
+# Everything the command started is in the cgroup; everything it mounted is in this namespace.
+check() {
+    local line
+    if [ -n "$cgroup" ]; then
+        while read -r line; do
+            leak "process $(ps -o pid=,user=,args= -p "$line" || echo "$line")"
+        done < <(find "$cgroup" -name cgroup.procs -exec cat {} + 2>/dev/null)
+        while read -r line; do
+            leak "cgroup $line"
+        done < <(find "$cgroup" -mindepth 1 -type d ! -path "$cgroup/session")
+    fi
+    while read -r line; do
+        leak "mount $line"
+    done < <(comm -13 <(printf '%s\n' "$mounts_before") <(mounts))
+    for line in "$base/stores"/*; do
+        [ ! -e "$line" ] || leak "directory $line: $(find "$line" | head -n 5 | tr '\n' ' ')"
+    done
+}
+
+mounts() { awk '{ print $5 }' /proc/self/mountinfo | sort; }
+
+clear_away() {
+    if [ -n "$cgroup" ]; then
+        echo 1 >"$cgroup/cgroup.kill" 2>/dev/null
+        local tries=0
+        until find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || [ $((tries += 1)) -gt 100 ]; do
+            sleep 0.05
+        done
+    fi
+    umount -l "$runtime" 2>/dev/null
+    rmdir "$runtime"
+    rm -rf --one-file-system "$base"
+}
+
+trap clear_away EXIT
+trap 'exit 130' INT TERM
+lay_files
+lay_cgroups
+lay_device /dev/fuse 10 229
+lay_device /dev/net/tun 10 200
+mount --make-rshared /
+mounts_before=$(mounts)
+build_podpy || { say "packaging/zipapp.sh failed"; exit 1; }
+as_user "$python" "$@"
+code=$?
+check
+[ $code -ne 0 ] || code=$leaks
+exit $code
