@@ -241,6 +241,10 @@ class lock:
         os.close(self._fd)
         self._fd = -1
 
+    def remove(self) -> None:
+        """Unlink the file while it is held; whoever waits for it then makes a new one."""
+        unlink(self._path)
+
 
 def _same_file(fd: int, path: str) -> bool:
     try:

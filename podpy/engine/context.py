@@ -5,6 +5,7 @@ from __future__ import annotations
 from podpy.model import record
 
 TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.config import Config
     from podpy.errors import PodpyError

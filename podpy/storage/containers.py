@@ -1,0 +1,402 @@
+"""Containers on disk: their records, their names, and the state that is true.
+
+::
+
+    containers/<id>/container.json    what was asked for   (create, rename)
+                   /state.json        what is              (its supervisor alone)
+                   /wanted.json       what the user wants  (start, stop)
+    containers/.names/<name>          {"id": …, "owner": process}
+
+A container exists from the ``rename`` that publishes its directory to the one
+that takes it away, and in between it is whole.  Its name is reserved before
+and released before, so a kill at any point leaves one of these, all harmless:
+
+=============================  ===============================================
+killed after                   leaves
+=============================  ===============================================
+the name is reserved           a reservation of a dead owner: the next taker
+                               replaces it, ``prune`` removes it
+the directory is staged        the same, and a staging entry of a dead owner
+the directory is published     a container as ``create`` makes it
+a removal released the name    a container known by its id and, to
+                               :func:`resolve`, by its name
+a removal renamed the tree     a staging entry of a dead owner
+=============================  ===============================================
+
+A reservation counts while the record of its id bears that name or its owner
+lives.  It is taken over under a lock of that one name; no lock is common to
+two names, and readers take none.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from podpy import files
+from podpy.errors import Ambiguous, Conflict, HostError, NotFound, StoreError, UsageError
+from podpy.kernel import process
+from podpy.model import (
+    Container,
+    ContainerRecord,
+    ContainerState,
+    LogConfig,
+    NetworkMode,
+    ProcessIdentity,
+    Status,
+    UserNamespace,
+    from_dict,
+    replace,
+    to_dict,
+)
+from podpy.storage import staging
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from podpy.paths import Store
+
+VERSION = 1
+_HEX = frozenset("0123456789abcdef")
+_NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_NAME_REST = _NAME_FIRST | frozenset("_.-")
+_NAME_LIMIT = 200
+_ID_LENGTH = 64
+_DRAWS = 12
+
+
+def new_id() -> str:
+    """64 random hexadecimal digits."""
+    return os.urandom(_ID_LENGTH // 2).hex()
+
+
+# --- names -------------------------------------------------------------------
+
+
+def check_name(name: str) -> None:
+    """:class:`UsageError` unless ``name`` is one that docker and podman accept."""
+    if name[:1] not in _NAME_FIRST or not _NAME_REST.issuperset(name) or not name:
+        raise UsageError(
+            f"container name {name!r}: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*",
+        )
+    if len(name) > _NAME_LIMIT:
+        raise UsageError(f"container name {name[:20]}…: longer than {_NAME_LIMIT} characters")
+
+
+def reserve(store: Store, name: str, container_id: str) -> None:
+    """Take ``name`` for a container that is about to exist; :class:`Conflict` when held."""
+    path = _reservation(store, name)
+    text = files.dumps({"id": container_id, "owner": to_dict(process.identity())})
+    while not files.create_exclusive(path, text):
+        with files.lock(f"{store.locks}/container-name.{name}") as lock:
+            holder = _holder(store, name)
+            if holder:
+                lock.remove()
+                raise Conflict(
+                    f'the container name "{name}" is already in use by {holder[:12]}',
+                    hint=f"remove or rename that container, or use --replace: `podpy rm {name}`",
+                )
+            files.unlink(path)
+            lock.remove()
+
+
+def release(store: Store, name: str, container_id: str) -> None:
+    """Give ``name`` back, if ``container_id`` is the one that holds it."""
+    if _reserved_id(store, name) == container_id:
+        files.unlink(_reservation(store, name))
+
+
+def _reservation(store: Store, name: str) -> str:
+    return f"{store.container_names}/{name}"
+
+
+def _read_reservation(store: Store, name: str) -> tuple[str, ProcessIdentity | None]:
+    try:
+        values = files.loads(files.read_bytes(_reservation(store, name)))
+        owner = values["owner"]
+        return values["id"], from_dict(ProcessIdentity, owner) if owner else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return "", None
+
+
+def _reserved_id(store: Store, name: str) -> str:
+    return _read_reservation(store, name)[0]
+
+
+def _holder(store: Store, name: str) -> str:
+    """The id a reservation stands for, or an empty string when it is stale."""
+    container_id, owner = _read_reservation(store, name)
+    if not container_id:
+        return ""
+    if process.is_alive(owner):
+        return container_id
+    record = _find_record(store, container_id)
+    return container_id if record is not None and record.name == name else ""
+
+
+# --- making and changing -----------------------------------------------------
+
+
+def create(
+    store: Store, record: ContainerRecord, populate: Callable[[str], None]
+) -> ContainerRecord:
+    """Publish a new container and return its record.
+
+    An empty name is drawn at random.  ``populate`` fills the staged directory
+    (upper and work directories) before it becomes visible.  Nothing is left
+    behind when a step fails.
+    """
+    record = _with_name(store, record)
+    staged = ""
+    try:
+        staged = staging.create(store, "container")
+        populate(staged)
+        _write_record(staged, record)
+        os.rename(staged, store.container(record.id))
+    except OSError as error:
+        _abandon(store, record, staged)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HostError(
+                f"container {record.name}: {store.containers}: {error.strerror}",
+                hint="free some space, for example with `podpy system prune`",
+            ) from None
+        raise
+    except BaseException:
+        _abandon(store, record, staged)
+        raise
+    if not record.remove:
+        files.sync_directory(store.containers)
+    return record
+
+
+def _with_name(store: Store, record: ContainerRecord) -> ContainerRecord:
+    if record.name:
+        check_name(record.name)
+        reserve(store, record.name, record.id)
+        return record
+    from podpy.storage import nicknames
+
+    for attempt in range(_DRAWS):
+        name = nicknames.draw(attempt)
+        try:
+            reserve(store, name, record.id)
+        except Conflict:
+            continue
+        return replace(record, name=name)
+    raise Conflict("no free container name was found", hint="choose one with --name")
+
+
+def _abandon(store: Store, record: ContainerRecord, staged: str) -> None:
+    release(store, record.name, record.id)
+    if staged and os.path.isdir(staged):
+        staging.discard(store, staged)
+
+
+def _write_record(directory: str, record: ContainerRecord) -> None:
+    """Durable, except for containers that no power failure needs to bring back."""
+    path = f"{directory}/container.json"
+    files.write_json(path, to_dict(record), durable=not record.remove)
+
+
+def rename(store: Store, container: Container, name: str) -> None:
+    """Give a container another name; both names are known for an instant, never none."""
+    check_name(name)
+    old = container.record
+    if old.name == name:
+        raise Conflict(f'the container name "{name}" is already in use by this container')
+    reserve(store, name, old.id)
+    try:
+        _write_record(store.container(old.id), replace(old, name=name))
+    except BaseException:
+        release(store, name, old.id)
+        raise
+    release(store, old.name, old.id)
+
+
+def remove(store: Store, record: ContainerRecord) -> None:
+    """Take a container that is not live out of sight, then delete its files."""
+    release(store, record.name, record.id)
+    try:
+        staging.discard(store, store.container(record.id))
+    except FileNotFoundError:
+        return  # somebody else, or the supervisor of a --rm container, was quicker
+    run = store.container_run(record.id)
+    if os.path.isdir(run):
+        staging.remove_tree(run)
+
+
+def set_wanted(store: Store, container_id: str, wanted: str) -> None:
+    """Record what the user asked for last: ``running`` or ``stopped``."""
+    files.write_json(f"{store.container(container_id)}/wanted.json", {"wanted": wanted})
+
+
+def sweep(store: Store) -> None:
+    """Remove what dead processes left: stale name reservations and staging entries."""
+    for name in files.list_directory(store.container_names):
+        if not _holder(store, name):
+            with files.lock(f"{store.locks}/container-name.{name}") as lock:
+                if not _holder(store, name):
+                    files.unlink(_reservation(store, name))
+                lock.remove()
+    staging.sweep(store)
+
+
+# --- reading -----------------------------------------------------------------
+
+
+def ids(store: Store) -> list[str]:
+    """The ids of all containers."""
+    return [name for name in files.list_directory(store.containers) if _is_id(name)]
+
+
+def read(store: Store, container_id: str) -> Container:
+    """One container by its full id; :class:`NotFound` when there is none."""
+    record = _find_record(store, container_id)
+    if record is None:
+        raise _missing(container_id)
+    return Container(record=record, state=read_state(store, container_id))
+
+
+def every(store: Store) -> Iterator[Container]:
+    """All containers.  One whose record is damaged is shown as such, so that it can be removed."""
+    for container_id in ids(store):
+        try:
+            yield read(store, container_id)
+        except NotFound:
+            continue  # removed since the directory was listed
+        except StoreError as error:
+            yield _damaged(container_id, str(error))
+
+
+def resolve(store: Store, text: str) -> Container:
+    """The container of that name, id, or unique beginning of an id."""
+    name = text[1:] if text.startswith("/") else text
+    if name and _NAME_REST.issuperset(name):
+        held = _reserved_id(store, name)
+        record = _find_record(store, held) if held else None
+        if record is not None and record.name == name:
+            return Container(record=record, state=read_state(store, record.id))
+        return _resolve_id(store, name)
+    raise _missing(text)
+
+
+def _resolve_id(store: Store, text: str) -> Container:
+    if _is_id(text) and os.path.isdir(store.container(text)):
+        return _read_or_damaged(store, text)
+    matches: list[str] = []
+    if _HEX.issuperset(text):
+        matches = [container_id for container_id in ids(store) if container_id.startswith(text)]
+    if len(matches) > 1:
+        shown = ", ".join(match[:12] for match in matches[:5])
+        raise Ambiguous(
+            f"more than one container matches {text!r}: {shown}", hint="give more digits of the id"
+        )
+    if matches:
+        return _read_or_damaged(store, matches[0])
+    for container in every(store):  # a removal that was killed half-way has released the name
+        if container.record.name == text:
+            return container
+    raise _missing(text)
+
+
+def _read_or_damaged(store: Store, container_id: str) -> Container:
+    try:
+        return read(store, container_id)
+    except StoreError as error:
+        return _damaged(container_id, str(error))
+
+
+def _missing(text: str) -> NotFound:
+    return NotFound(f'no container with name or ID "{text}" found: no such container')
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == _ID_LENGTH and _HEX.issuperset(text)
+
+
+def _find_record(store: Store, container_id: str) -> ContainerRecord | None:
+    path = f"{store.container(container_id)}/container.json"
+    try:
+        values = files.read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not isinstance(values, dict) or values.get("id") != container_id:
+        raise StoreError(f"{path}: is not the record of this container")
+    if values.get("version", 0) > VERSION:
+        raise StoreError(
+            f"{path}: made by a newer podpy (version {values['version']})",
+            hint="use that podpy, or a newer one",
+        )
+    try:
+        return from_dict(ContainerRecord, values)
+    except TypeError as error:
+        raise StoreError(f"{path}: {error}") from None
+
+
+def _damaged(container_id: str, reason: str) -> Container:
+    record = ContainerRecord(
+        id=container_id,
+        name=container_id[:12],
+        created=0.0,
+        argv=(),
+        network=NetworkMode(kind="none"),
+        user_namespace=UserNamespace(),
+        log=LogConfig(driver="none"),
+    )
+    return Container(record=record, state=ContainerState(status=Status.EXITED, error=reason))
+
+
+# --- the state that is true --------------------------------------------------
+
+
+def read_state(store: Store, container_id: str) -> ContainerState:
+    """What the container does now: what its supervisor wrote, checked against the processes."""
+    path = f"{store.container(container_id)}/state.json"
+    try:
+        values = files.read_json(path)
+    except FileNotFoundError:
+        return ContainerState(status=Status.CREATED)
+    state = from_dict(ContainerState, values)
+    return verified(state) if state.status.is_live else state
+
+
+def verified(state: ContainerState) -> ContainerState:
+    """A live state, corrected by who is alive.
+
+    ================  ===========================  ============================
+    written           pid 1 / supervisor           true state
+    ================  ===========================  ============================
+    running           alive / alive                running, or paused when its
+                                                   cgroup is frozen
+    running           alive / dead                 stopping: nobody would see
+                                                   its end; the next writer
+                                                   kills it
+    running           dead / alive                 stopping: its end is about
+                                                   to be written
+    running           dead / dead, other boot      exited, with 137
+    ================  ===========================  ============================
+    """
+    init = process.is_alive(state.init)
+    supervisor = process.is_alive(state.supervisor)
+    if init and supervisor:
+        return replace(state, status=Status.PAUSED) if _is_frozen(state.cgroup) else state
+    if init or supervisor:
+        return replace(state, status=Status.STOPPING)
+    reason = "its supervisor was killed"
+    if state.init is not None and state.init.boot_id != process.current_boot():
+        reason = "the host was restarted"
+    return replace(
+        state,
+        status=Status.EXITED,
+        exit_code=137,
+        finished=state.finished or state.started,
+        error=state.error or reason,
+    )
+
+
+def _is_frozen(cgroup: str) -> bool:
+    if not cgroup:
+        return False
+    from podpy.kernel import cgroup as groups
+
+    return groups.is_frozen(cgroup)
