@@ -397,6 +397,7 @@ class ContainerRecord:
     interactive: bool = False
     init: bool = False
     read_only: bool = False
+    read_only_tmpfs: bool = True
     remove: bool = False
     privileged: bool = False
     no_new_privileges: bool = False

@@ -76,6 +76,8 @@ MOUNT_ATTR_NOEXEC = 0x00000008
 MOUNT_ATTR_NOATIME = 0x00000010
 MOUNT_ATTR_NOSYMFOLLOW = 0x00200000
 
+CLOSE_RANGE_CLOEXEC = 4
+
 # --- prctl(2) ---
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -347,3 +349,76 @@ def preload(functions: Sequence[Any] = ()) -> None:
     for function in (_syscall, _unshare, _setns, _mount, _umount2, _prctl, *functions):
         ctypes.cast(function, _void_p)
     ctypes.get_errno()
+
+
+class _ArgumentComparison(ctypes.Structure):
+    """``struct scmp_arg_cmp`` of seccomp_rule_add(3)."""
+
+    _fields_ = [
+        ("arg", ctypes.c_uint),
+        ("op", _int),
+        ("datum_a", ctypes.c_uint64),
+        ("datum_b", ctypes.c_uint64),
+    ]
+
+
+class LibSeccomp:
+    """A filter under construction by libseccomp; ``OSError`` when the library refuses.
+
+    ENOENT when the library is not installed.
+    """
+
+    _OPTIMIZE, _BINARY_TREE = 8, 2
+
+    def __init__(self, default_action: int) -> None:
+        self._library = load_library("libseccomp.so.2")
+        if self._library is None:
+            raise OSError(2, os.strerror(2), "libseccomp.so.2")
+        self._library.seccomp_init.restype = _void_p
+        self._library.seccomp_init.argtypes = [ctypes.c_uint32]
+        self._context = _void_p(self._library.seccomp_init(default_action))
+        if not self._context:
+            raise OSError(22, "seccomp_init failed")
+
+    def _check(self, result: int, what: str) -> None:
+        if result < 0:
+            raise OSError(-result, os.strerror(-result), what)
+
+    def add_architecture(self, token: int) -> None:
+        """seccomp_arch_add(3); an architecture that is there already is no error."""
+        result = self._library.seccomp_arch_add(self._context, ctypes.c_uint32(token))
+        if result != -17:
+            self._check(result, f"architecture {token:#x}")
+
+    def resolve(self, token: int, name: str) -> int:
+        """seccomp_syscall_resolve_name_arch(3); -1 when the library does not know the name."""
+        number: int = self._library.seccomp_syscall_resolve_name_arch(
+            ctypes.c_uint32(token), _char_p(_bytes(name))
+        )
+        return number
+
+    def add_rule(
+        self, action: int, number: int, comparisons: Sequence[tuple[int, int, int, int]] = ()
+    ) -> None:
+        """seccomp_rule_add_array(3); a comparison is argument, operator, value, second value."""
+        array = (_ArgumentComparison * len(comparisons))(*comparisons)
+        result = self._library.seccomp_rule_add_array(
+            self._context, ctypes.c_uint32(action), number, len(comparisons), array
+        )
+        self._check(result, f"rule for system call {number}")
+
+    def optimise(self) -> None:
+        """Ask for a binary tree; libraries before 2.5 do not know it, and the filter is as good."""
+        self._library.seccomp_attr_set(
+            self._context, self._OPTIMIZE, ctypes.c_uint32(self._BINARY_TREE)
+        )
+
+    def export(self) -> bytes:
+        """seccomp_export_bpf(3): the finished program."""
+        fd = os.memfd_create("seccomp")
+        try:
+            self._check(self._library.seccomp_export_bpf(self._context, fd), "seccomp_export_bpf")
+            return os.pread(fd, os.fstat(fd).st_size, 0)
+        finally:
+            os.close(fd)
+            self._library.seccomp_release(self._context)

@@ -229,7 +229,6 @@ def fork_mapped(
     def child() -> int | None:
         os.close(ready_r)
         os.close(mapped_w)
-        libc.prctl(libc.PR_SET_PDEATHSIG, 9)
         try:
             libc.unshare(libc.CLONE_NEWUSER | (libc.CLONE_NEWNS if mount_ns else 0))
         except OSError as error:
@@ -240,6 +239,7 @@ def fork_mapped(
         os.close(mapped_r)
         os.setgid(0)
         os.setuid(0)
+        libc.prctl(libc.PR_SET_PDEATHSIG, 9)  # last: a change of uid clears it
         return function()
 
     pid = process.fork_child(child)

@@ -1,0 +1,274 @@
+"""Mounts as data: what to mount is computed first, purely; doing it is apart.
+
+Every operation is a small record with :meth:`execute`, which takes a
+descriptor of the container's root.  Targets are resolved with
+``openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`` and mounted onto through
+their descriptor, so that nobody who can rename a path in the container or in a
+shared volume can move a mount somewhere else (CVE-2021-30465 and its kin).
+
+Detached mounts of the 5.2 interface get their attributes before they are
+attached: no moment exists in which a read-only bind can be written.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from podpy.errors import LaunchError
+from podpy.kernel import libc
+from podpy.model import record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
+
+#: Option words of mount(8) that are attributes of the mount: (set, clear).
+ATTRIBUTES: Mapping[str, tuple[int, int]] = {
+    "ro": (libc.MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, libc.MOUNT_ATTR_RDONLY),
+    "nosuid": (libc.MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, libc.MOUNT_ATTR_NOSUID),
+    "nodev": (libc.MOUNT_ATTR_NODEV, 0),
+    "dev": (0, libc.MOUNT_ATTR_NODEV),
+    "noexec": (libc.MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, libc.MOUNT_ATTR_NOEXEC),
+    "noatime": (libc.MOUNT_ATTR_NOATIME, 0),
+}
+PROPAGATION: Mapping[str, int] = {
+    "private": libc.MS_PRIVATE,
+    "slave": libc.MS_SLAVE,
+    "shared": libc.MS_SHARED,
+    "unbindable": libc.MS_UNBINDABLE,
+}
+
+
+def open_in_root(root_fd: int, path: str, flags: int, *, follow: bool = True) -> int:
+    """Open ``path`` as the container sees it; never outside its root, never by a magic link."""
+    resolve = IN_ROOT if follow else IN_ROOT | libc.RESOLVE_NO_SYMLINKS
+    return libc.openat2(root_fd, path, flags, resolve=resolve)
+
+
+def open_target(root_fd: int, path: str, *, directory: bool, follow: bool = True) -> int:
+    """A path descriptor of a mount target, made (with its parents) when missing."""
+    try:
+        fd = open_in_root(root_fd, path, libc.O_PATH, follow=follow)
+    except FileNotFoundError:
+        fd = _create_target(root_fd, path, directory, follow)
+    if stat.S_ISDIR(os.fstat(fd).st_mode) != directory:
+        os.close(fd)
+        wanted = "a directory" if directory else "not a directory"
+        raise LaunchError(f"mount onto {path}: the target in the image must be {wanted}")
+    return fd
+
+
+def _create_target(root_fd: int, path: str, directory: bool, follow: bool) -> int:
+    parent_path, name = os.path.split(path.rstrip("/"))
+    parent = open_target(root_fd, parent_path or "/", directory=True, follow=follow)
+    try:
+        # A path descriptor cannot be created in: reopen it for reading.
+        real = os.open(f"/proc/self/fd/{parent}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(parent)
+    try:
+        if directory:
+            os.mkdir(name, 0o755, dir_fd=real)
+            return os.open(
+                name, libc.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=real
+            )
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(name, flags, 0o644, dir_fd=real))
+        return os.open(name, libc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=real)
+    finally:
+        os.close(real)
+
+
+def _attributes(options: tuple[str, ...]) -> tuple[int, int]:
+    set_ = clear = 0
+    for option in options:
+        more, less = ATTRIBUTES.get(option, (0, 0))
+        set_, clear = (set_ | more) & ~less, (clear | less) & ~more
+    return set_, clear
+
+
+def new_filesystem(kind: str, settings: tuple[str, ...], attributes: int) -> int:
+    """A detached mount of a new file system; ``settings`` are ``key=value`` or ``flag``."""
+    context = libc.fsopen(kind)
+    try:
+        for setting in settings:
+            key, equals, value = setting.partition("=")
+            if equals:
+                libc.fsconfig_string(context, key, value)
+            else:
+                libc.fsconfig_flag(context, key)
+        libc.fsconfig_create(context)
+        return libc.fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+@record
+class Filesystem:
+    """A new file system (``proc sysfs tmpfs devpts mqueue cgroup2``) on ``target``.
+
+    ``copy_up`` fills a tmpfs from the directory it covers, as ``--tmpfs`` does.
+    """
+
+    kind: str
+    target: str
+    settings: tuple[str, ...] = ()
+    attributes: int = 0
+    follow: bool = True
+    sysctls: Mapping[str, str] = {}  # noqa: RUF012 - a record's default, never written
+
+    def describe(self) -> str:
+        return f"mount {self.kind} on {self.target}"
+
+    def execute(self, root_fd: int) -> None:
+        target = open_target(root_fd, self.target, directory=True, follow=self.follow)
+        mounted = new_filesystem(self.kind, self.settings, self.attributes)
+        for name, value in self.sysctls.items():
+            write_sysctl(mounted, name, value)
+        libc.move_mount(mounted, target)
+        os.close(mounted)
+        os.close(target)
+
+
+@record
+class Bind:
+    """A bind mount of a host path (or of ``source_fd``) on ``target``.
+
+    ``options`` are words of :data:`ATTRIBUTES` and propagation (``rprivate``,
+    ``rslave`` …); ``recursive`` takes the mounts below the source along.
+    """
+
+    source: str
+    target: str
+    options: tuple[str, ...] = ()
+    recursive: bool = True
+    follow: bool = True
+    device: int = 0
+
+    def describe(self) -> str:
+        return f"bind {self.source} on {self.target}"
+
+    def execute(self, root_fd: int) -> None:
+        flags = libc.OPEN_TREE_CLONE | (libc.AT_RECURSIVE if self.recursive else 0)
+        mounted = libc.open_tree(libc.AT_FDCWD, self.source, flags)
+        status = os.fstat(mounted)
+        if self.device and (
+            not stat.S_ISCHR(status.st_mode) or status.st_rdev != self.device
+        ):
+            raise LaunchError(f"{self.source}: is not the device it should be")
+        apply_options(mounted, self.options, recursive=self.recursive)
+        directory = stat.S_ISDIR(status.st_mode)
+        target = open_target(root_fd, self.target, directory=directory, follow=self.follow)
+        libc.move_mount(mounted, target)
+        os.close(mounted)
+        os.close(target)
+
+
+def apply_options(mounted: int, options: tuple[str, ...], *, recursive: bool) -> None:
+    """Set attributes and propagation of a detached mount before it is attached."""
+    set_, clear = _attributes(options)
+    if set_ or clear:
+        # A mount that came from a more privileged namespace has locked flags:
+        # clearing nosuid or nodev is EPERM there, and the kernel keeps them.
+        try:
+            libc.mount_setattr(mounted, set_=set_, clear=clear, recursive=recursive)
+        except PermissionError:
+            libc.mount_setattr(mounted, set_=set_, recursive=recursive)
+    word = next((o for o in options if o.removeprefix("r") in PROPAGATION), "rprivate")
+    kind = PROPAGATION[word.removeprefix("r")]
+    libc.mount_setattr(mounted, propagation=kind, recursive=word.startswith("r"))
+
+
+@record
+class Symlink:
+    """A symbolic link made in a file system that we have just mounted (``/dev``)."""
+
+    target: str
+    link: str
+
+    def describe(self) -> str:
+        return f"link {self.link} to {self.target}"
+
+    def execute(self, root_fd: int) -> None:
+        parent_path, name = os.path.split(self.link)
+        parent = open_in_root(root_fd, parent_path, os.O_RDONLY | os.O_DIRECTORY, follow=False)
+        try:
+            os.symlink(self.target, name, dir_fd=parent)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(parent)
+
+
+@record
+class Mask:
+    """Hide a path: a file behind ``/dev/null``, a directory behind an empty read-only tmpfs."""
+
+    target: str
+
+    def describe(self) -> str:
+        return f"mask {self.target}"
+
+    def execute(self, root_fd: int) -> None:
+        try:
+            target = open_in_root(root_fd, self.target, libc.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if stat.S_ISDIR(os.fstat(target).st_mode):
+            mounted = new_filesystem("tmpfs", ("ro", "nr_blocks=1"), libc.MOUNT_ATTR_RDONLY)
+        else:
+            mounted = libc.open_tree(libc.AT_FDCWD, "/dev/null", libc.OPEN_TREE_CLONE)
+        libc.move_mount(mounted, target)
+        os.close(mounted)
+        os.close(target)
+
+
+@record
+class ReadOnly:
+    """Bind a path of the container over itself, read-only."""
+
+    target: str
+
+    def describe(self) -> str:
+        return f"make {self.target} read-only"
+
+    def execute(self, root_fd: int) -> None:
+        try:
+            target = open_in_root(root_fd, self.target, libc.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        mounted = libc.open_tree(
+            target, "", libc.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH | libc.AT_RECURSIVE
+        )
+        libc.mount_setattr(mounted, set_=libc.MOUNT_ATTR_RDONLY, recursive=True)
+        libc.move_mount(mounted, target)
+        os.close(mounted)
+        os.close(target)
+
+
+def write_sysctl(proc_fd: int, name: str, value: str) -> None:
+    """Write a sysctl through a descriptor of a procfs that we mounted ourselves.
+
+    The name is in sysctl(8)'s spelling; dots become slashes.  Going through
+    the detached mount, the write cannot be led to another file system.
+    """
+    path = "sys/" + name.replace(".", "/")
+    try:
+        fd = libc.openat2(
+            proc_fd, path, os.O_WRONLY,
+            resolve=libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS | libc.RESOLVE_NO_XDEV,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise LaunchError(f"sysctl {name}: this kernel has no such setting here") from None
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        raise LaunchError(f"sysctl {name}={value}: {error.strerror}") from None
+    finally:
+        os.close(fd)

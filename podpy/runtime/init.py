@@ -1,0 +1,357 @@
+"""M and I: the two processes between the host and the container's command.
+
+M makes the namespaces, mounts the root file system, forks I and ends.  I is
+the container's pid 1: it mounts the rest, pivots, gives up its privileges and
+executes the command.  Both run on what the plan holds: between ``fork`` and
+``execve`` nothing is imported, looked up or read from the container but its
+user database, which :mod:`podpy.runtime.users` parses.
+
+Neither ever executes a program: an address space made inside the container's
+user namespace would belong to that namespace, and container root could write
+to it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import struct
+
+import _signal
+
+from podpy.errors import CannotInvoke, CommandNotFound, LaunchError
+from podpy.kernel import libc, mounts, netlink, process
+from podpy.runtime import channel, credentials, users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.runtime.channel import Channel
+    from podpy.runtime.spec import Namespaces, Plan, Process, Rootfs
+
+# ioctl_tty(2): numbers that the termios module does not have.
+TIOCSPTLCK = 0x40045431
+TIOCGPTPEER = 0x5441
+TIOCSCTTY = 0x540E
+
+_OVERLAY_PAGE = 4000  # mount(2) takes one page of options; leave room for the other words
+
+
+class Steps:
+    """What is being done, so that an error can say what it broke off."""
+
+    def __init__(self) -> None:
+        self.current = "start"
+
+    def __call__(self, name: str) -> None:
+        self.current = name
+
+
+def make_container(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> int:
+    """The whole life of M; ``stdio`` are the payload's descriptors (-1: the terminal)."""
+    steps = Steps()
+    try:
+        _make_namespaces(plan.namespaces, inner, steps)
+        _become_root(plan, steps)
+        steps("make mounts private")
+        libc.mount(None, "/", None, libc.MS_REC | libc.MS_SLAVE)
+        _mount_rootfs(plan.rootfs, steps)
+        steps("fork")
+        pid = process.fork_child(lambda: _first_process(plan, inner, stdio))
+        inner.send(channel.FORKED, pid)
+    except BaseException as error:
+        inner.fail(steps.current, error)
+        return 125
+    return 0
+
+
+# --- M -----------------------------------------------------------------------
+
+
+def _make_namespaces(wanted: Namespaces, inner: Channel, steps: Steps) -> None:
+    joins = [(_pidfd(who), flags) for who, flags in wanted.join]
+    joins += [(os.open(path, os.O_RDONLY | os.O_CLOEXEC), flags) for path, flags in wanted.paths]
+    if wanted.join:
+        # From the first setns on, the container's other processes could attach to us.
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    # User first: whoever owns it may join and make the others (user_namespaces(7)).
+    for fd, flags in sorted(joins, key=lambda j: not j[1] & libc.CLONE_NEWUSER):
+        steps("join namespaces")
+        libc.setns(fd, flags)
+        os.close(fd)
+    steps("make namespaces")
+    libc.unshare(wanted.new & ~libc.CLONE_NEWCGROUP)
+    inner.send(channel.UNSHARED)
+    inner.expect(channel.MAPPED)
+    if wanted.new & libc.CLONE_NEWCGROUP:
+        # Only now: the root of a cgroup namespace is the cgroup we are in.
+        libc.unshare(libc.CLONE_NEWCGROUP)
+
+
+def _pidfd(who: object) -> int:
+    fd = process.open_pidfd(who)  # type: ignore[arg-type]
+    if fd < 0:
+        raise LaunchError("join namespaces: the container that lends them has stopped")
+    return fd
+
+
+def _become_root(plan: Plan, steps: Steps) -> None:
+    steps("become root in the user namespace")
+    uid, gid = plan.root_id
+    changed = (os.geteuid(), os.getegid()) != (uid, gid)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    if changed and not plan.namespaces.join:
+        # A change of uid clears dumpable, and the network helper opens our namespaces.
+        libc.prctl(libc.PR_SET_DUMPABLE, 1)
+    libc.prctl(libc.PR_SET_PDEATHSIG, _signal.SIGKILL)
+
+
+def _mount_rootfs(rootfs: Rootfs, steps: Steps) -> None:
+    steps(f"mount the root file system ({rootfs.kind})")
+    if rootfs.kind == "bind":
+        source = libc.open_tree(libc.AT_FDCWD, rootfs.path, libc.OPEN_TREE_CLONE | libc.AT_RECURSIVE)
+        target = os.open(rootfs.mountpoint, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        libc.mount_setattr(source, propagation=libc.MS_PRIVATE, recursive=True)
+        libc.move_mount(source, target)
+        os.close(source)
+        os.close(target)
+    elif rootfs.kind == "overlay":
+        _mount_overlay(rootfs)
+    else:
+        _mount_fuse_overlay(rootfs)
+
+
+def _overlay_directories(rootfs: Rootfs) -> list[str]:
+    """The lower directories by names that fit the option page, relative to the working directory.
+
+    mount(2) copies 4096 bytes of options and cuts the rest silently.  Many
+    layers get symbolic links ``0``, ``1`` … in a tmpfs of this mount namespace,
+    which the overlay that is mounted next covers.
+    """
+    prefix = os.path.dirname(os.path.dirname(rootfs.lower[0]))
+    names = [os.path.relpath(path, prefix) for path in rootfs.lower]
+    if sum(len(name) + 1 for name in names) + len(rootfs.upper) + len(rootfs.work) < _OVERLAY_PAGE:
+        os.chdir(prefix)
+        return names
+    libc.mount("tmpfs", rootfs.mountpoint, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=700")
+    os.chdir(rootfs.mountpoint)
+    for number, path in enumerate(rootfs.lower):
+        os.symlink(path, str(number))
+    return [str(number) for number in range(len(rootfs.lower))]
+
+
+def _mount_overlay(rootfs: Rootfs) -> None:
+    names = _overlay_directories(rootfs)
+    options = ["userxattr", f"lowerdir={':'.join(names)}"]
+    if rootfs.upper:
+        options += [f"upperdir={rootfs.upper}", f"workdir={rootfs.work}"]
+    if rootfs.volatile:
+        options.append("volatile")
+    libc.mount("overlay", rootfs.mountpoint, "overlay", 0, ",".join(options))
+    os.chdir("/")
+
+
+def _mount_fuse_overlay(rootfs: Rootfs) -> None:
+    """fuse-overlayfs goes to the background when the mount stands; it needs a host ``execve``."""
+    names = _overlay_directories(rootfs)
+    options = f"lowerdir={':'.join(names)},upperdir={rootfs.upper},workdir={rootfs.work}"
+    pid = process.spawn([rootfs.program, "-o", options, rootfs.mountpoint])
+    if process.wait(pid) != 0:
+        raise LaunchError(
+            "fuse-overlayfs: cannot mount the root file system",
+            hint="see whether /dev/fuse exists and may be opened",
+        )
+    os.chdir("/")
+
+
+# --- I -----------------------------------------------------------------------
+
+
+def _first_process(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> int:
+    steps = Steps()
+    try:
+        steps("open the root file system")
+        root = os.open(plan.rootfs.mountpoint, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.setsid()
+        _set_up_kernel_objects(plan, steps)
+        for operation in plan.operations:
+            steps(operation.describe())
+            operation.execute(root)
+        if plan.tty:
+            steps("open a terminal")
+            stdio = _open_terminal(root, inner)
+        for operation in plan.late_operations:
+            steps(operation.describe())
+            operation.execute(root)
+        steps(f"find user {plan.process.user or 'root'}")
+        who = users.resolve(root, plan.process.user, plan.process.groups)
+        _enter_root(root, plan, steps)
+        inner.send(channel.READY, who.home)
+        inner.expect(channel.GO)
+        execute(plan.process, who, stdio, steps, tty=plan.tty)
+    except BaseException as error:
+        inner.fail(steps.current, error)
+    return 125
+
+
+def _set_up_kernel_objects(plan: Plan, steps: Steps) -> None:
+    if plan.hostname:
+        steps("set the host name")
+        libc.sethostname(plan.hostname)
+    if plan.loopback:
+        steps("bring the loopback interface up")
+        netlink.set_loopback_up()
+    steps("join a session keyring")
+    try:
+        libc.join_session_keyring("_podpy")
+    except OSError as error:
+        # A full key quota (EDQUOT) or a filter that forbids keyctl (ENOSYS, EPERM)
+        # leaves the container without a keyring of its own, which few notice.
+        if error.errno not in (errno.EDQUOT, errno.ENOSYS, errno.EPERM):
+            raise
+
+
+def _open_terminal(root: int, inner: Channel) -> tuple[int, int, int]:
+    """A new pty of the container's own devpts; the master goes to S.
+
+    The slave comes from the master by ``TIOCGPTPEER``, not by its name in the
+    container's ``/dev``; ``/dev/console`` is a bind of it.
+    """
+    ptmx = mounts.open_in_root(
+        root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False
+    )
+    fcntl.ioctl(ptmx, TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(ptmx, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+    inner.send(channel.PTY, fds=(ptmx,))
+    os.close(ptmx)
+    console = mounts.open_target(root, "/dev/console", directory=False, follow=False)
+    mounted = libc.open_tree(slave, "", libc.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
+    libc.move_mount(mounted, console)
+    os.close(mounted)
+    os.close(console)
+    return slave, slave, slave
+
+
+def _enter_root(root: int, plan: Plan, steps: Steps) -> None:
+    steps("pivot into the root file system")
+    if plan.read_only_root:
+        libc.mount_setattr(_reopened(root), set_=libc.MOUNT_ATTR_RDONLY)
+    os.fchdir(root)
+    libc.pivot_root(".", ".")
+    # The old root lies over the new one at "/": this detaches it, with all that hangs below.
+    libc.umount2(".", libc.MNT_DETACH)
+    os.chdir("/")
+    os.close(root)
+    change_directory(plan.process.cwd, create=True)
+
+
+def _reopened(root: int) -> int:
+    return os.open(f"/proc/self/fd/{root}", libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def change_directory(path: str, *, create: bool = False) -> None:
+    """``chdir`` that ends inside the root, or fails (CVE-2024-21626).
+
+    A path such as ``/proc/self/fd/7`` may lead to a directory of the host:
+    then the kernel's getcwd does not begin with a slash.
+    """
+    try:
+        os.chdir(path)
+    except FileNotFoundError:
+        if not create:
+            raise LaunchError(f"working directory {path}: no such directory") from None
+        os.makedirs(path, 0o755)
+        os.chdir(path)
+    except PermissionError:
+        return  # the user may be allowed what its root is not (NFS): tried again after setuid
+    try:
+        inside = os.getcwd().startswith("/")
+    except FileNotFoundError:
+        inside = False
+    if not inside:
+        raise LaunchError(f"working directory {path}: lies outside the container's root")
+
+
+# --- the last steps, shared with exec ----------------------------------------
+
+
+def execute(
+    payload: Process, who: users.Credentials, stdio: tuple[int, int, int], steps: Steps,
+    *, tty: bool,
+) -> None:  # fmt: skip
+    """Become the payload: never returns; raises what went wrong."""
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    steps("connect the standard streams")
+    for target, fd in enumerate(stdio):
+        os.dup2(fd, target)
+    if tty:
+        fcntl.ioctl(0, TIOCSCTTY, 0)
+        os.fchown(0, who.uid, -1)
+    steps("set the resource limits")
+    for number, soft, hard in payload.rlimits:
+        resource.setrlimit(number, (soft, hard))
+    os.umask(payload.umask)
+    reset_signals()
+    # Whatever podpy's caller left open must not reach the container (CVE-2024-21626);
+    # closing at execve keeps our own channel alive for a failure of execve itself.
+    libc.close_range(3, flags=libc.CLOSE_RANGE_CLOEXEC)
+    credentials.apply(
+        who,
+        payload.capabilities,
+        payload.seccomp,
+        no_new_privileges=payload.no_new_privileges,
+        last_capability=payload.last_capability,
+        may_set_groups=payload.may_set_groups,
+        step=steps,
+    )
+    steps(f"change to the working directory {payload.cwd}")
+    change_directory(payload.cwd)
+    steps("execute the command")
+    run_command(payload.argv, _environment(payload.env, who))
+
+
+def _environment(env: tuple[str, ...], who: users.Credentials) -> dict[str, str]:
+    variables = dict(entry.split("=", 1) for entry in env if "=" in entry)
+    variables.setdefault("HOME", who.home)
+    return variables
+
+
+def reset_signals() -> None:
+    """Default action for every signal and an empty mask: Python ignores SIGPIPE and SIGXFSZ."""
+    for number in range(1, _signal.NSIG):
+        try:
+            _signal.signal(number, _signal.SIG_DFL)
+        except (OSError, ValueError):
+            continue  # SIGKILL, SIGSTOP and the two that the C library keeps for itself
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def run_command(argv: tuple[str, ...], variables: dict[str, str]) -> None:
+    """``execve`` by the container's ``PATH``; 126 and 127 as the shell has them."""
+    name = argv[0]
+    if "/" in name:
+        candidates = [name]
+    else:
+        path = variables.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        candidates = [f"{directory or '.'}/{name}" for directory in path.split(":")]
+    denied: OSError | None = None
+    for candidate in candidates:
+        try:
+            os.execve(candidate, argv, variables)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                denied = denied or error
+    raise invocation_error(name, denied, searched="/" not in name)
+
+
+def invocation_error(name: str, denied: OSError | None, *, searched: bool) -> Exception:
+    """Why a command could not be executed, in docker's words."""
+    if denied is not None:
+        reason = "exec format error" if denied.errno == errno.ENOEXEC else (
+            denied.strerror or "").lower()
+        return CannotInvoke(f'exec: "{name}": {reason}')
+    if searched:
+        return CommandNotFound(f'exec: "{name}": executable file not found in $PATH')
+    return CommandNotFound(f'exec: "{name}": stat {name}: no such file or directory')

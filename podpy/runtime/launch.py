@@ -1,0 +1,223 @@
+"""Starting a container: P forks S, S forks M, M forks I (see ``design`` in the manual).
+
+    P                 S                       M                      I
+    fork ───────────► setsid, subreaper
+                      fork ─────────────────► unshare
+                      newuidmap ∥ newgidmap ◄─ UNSHARED
+                      enter the cgroup
+                      MAPPED ───────────────► mount the root
+                      network helper        ◄─ FORKED ── fork ─────► mount the rest
+                      state.json            ◄──────────── READY ──── pivot, find the user
+                      GO ──────────────────────────────────────────► drop, execve
+    answer ◄─ STARTED  supervise
+
+``state.json`` names I before I may go on: a kill at any moment leaves either a
+container that never ran, or one that every reader sees as running.  If S dies
+before GO, I reads the end of its channel and exits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from podpy import files
+from podpy.errors import PodpyError
+from podpy.kernel import libc, process, userns
+from podpy.model import ContainerState, ProcessIdentity, Status, record, replace, to_dict
+from podpy.runtime import channel, init, supervisor
+from podpy.runtime.channel import Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from podpy.runtime.spec import Plan
+
+
+class Network:
+    """What S does about the network while I mounts: the interface of a helper's driver.
+
+    ``host`` and ``none`` need nothing of it; :mod:`podpy.runtime.network` has
+    the drivers.
+    """
+
+    def start(self, pid: int) -> None:
+        """Start the helper on the namespaces of process ``pid``; does not wait."""
+
+    def wait(self) -> None:
+        """Block until packets flow and every port is published."""
+
+    def stop(self) -> None:
+        """Undo :meth:`start`."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the supervisor must know: ``helpers`` (pids), ``keep`` (descriptors)."""
+        return {"helpers": [], "keep": []}
+
+
+@record
+class Order:
+    """All that S needs to start one container and watch it.
+
+    ``task`` is what :func:`podpy.runtime.supervisor.run` takes, without what
+    only S can know (pids and descriptors); ``enter_cgroup`` moves a pid into the
+    container's cgroup.
+    """
+
+    plan: Plan
+    directory: str
+    task: dict[str, Any]
+    state: ContainerState
+    network: Network | None = None
+    enter_cgroup: Callable[[int], None] | None = None
+
+
+def start(order: Order, *, client_fd: int = -1, keep: tuple[int, ...] = ()) -> int:
+    """Start a container and return the host's pid of its first process.
+
+    The caller must be single-threaded.  ``client_fd`` is S's end of the attach
+    socket, closed here.  Raises what failed, wherever it failed.
+    """
+    ours, theirs = Channel.pair()
+    with ours:
+        pid = process.fork_child(lambda: _supervise(order, ours, theirs, client_fd))
+        theirs.close()
+        if client_fd >= 0:
+            os.close(client_fd)
+        try:
+            return int(ours.expect(channel.STARTED)[0])
+        except PodpyError:
+            os.waitpid(pid, 0)
+            raise
+
+
+# --- S -----------------------------------------------------------------------
+
+
+def _supervise(order: Order, ours: Channel, outer: Channel, client_fd: int) -> int:
+    ours.close()
+    os.setsid()
+    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+    with outer:
+        try:
+            task = _start_payload(order)
+        except BaseException as error:
+            outer.fail("start the container", error)
+            return 125
+        outer.send(channel.STARTED, task["init_pid"])
+    task["client_fd"] = client_fd
+    supervisor.run(task)
+    return 0
+
+
+class _Streams:
+    """The payload's standard streams: the ends that S keeps and those that I gets."""
+
+    def __init__(self, plan: Plan, passthrough: bool) -> None:
+        self.stdin = self.stdout = self.stderr = -1
+        self.payload = (-1, -1, -1)
+        self._null = -1
+        if plan.tty:
+            return
+        if passthrough:
+            self.payload = (0, 1, 2)
+            return
+        if plan.interactive:
+            payload_in, self.stdin = os.pipe()
+        else:
+            payload_in = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self.stdout, payload_out = os.pipe()
+        self.stderr, payload_err = os.pipe()
+        self.payload = (payload_in, payload_out, payload_err)
+
+    def close_payload_ends(self) -> None:
+        for fd in self.payload:
+            if fd > 2:
+                os.close(fd)
+
+    def take_terminal(self, master: int) -> None:
+        self.stdin = self.stdout = self.stderr = master
+
+
+def _start_payload(order: Order) -> dict[str, Any]:
+    """Everything from the fork of M to the payload's ``execve``; the task for the supervisor."""
+    streams = _Streams(order.plan, order.task["log"]["driver"] == "passthrough")
+    network = order.network or Network()
+    inner, theirs = Channel.pair()
+    with inner:
+        maker = process.fork_child(lambda: _run_maker(order, inner, theirs, streams))
+        theirs.close()
+        streams.close_payload_ends()
+        try:
+            who = _accompany(order, inner, maker, streams, network)
+        except BaseException:
+            # The end of the channel ends M and I; then nothing is left but zombies.
+            inner.close()
+            network.stop()
+            _reap_all()
+            raise
+    return {
+        **order.task,
+        **network.facts(),
+        "init_pid": who.pid,
+        "init_start": who.start,
+        "init_pidfd": process.open_pidfd(who),
+        "stdin_fd": streams.stdin,
+        "stdout_fd": streams.stdout,
+        "stderr_fd": streams.stderr,
+        "state": to_dict(_running(order, who)),
+    }
+
+
+def _run_maker(order: Order, inner: Channel, theirs: Channel, streams: _Streams) -> int:
+    inner.close()
+    for fd in (streams.stdin, streams.stdout, streams.stderr):
+        if fd >= 0:
+            os.close(fd)
+    return init.make_container(order.plan, theirs, streams.payload)
+
+
+def _accompany(
+    order: Order, inner: Channel, maker: int, streams: _Streams, network: Network
+) -> ProcessIdentity:
+    """S's side of the conversation, up to the silence that means ``execve``."""
+    inner.expect(channel.UNSHARED)
+    if order.plan.namespaces.user == "new":
+        userns.write_maps(maker, order.plan.id_map)
+    if order.enter_cgroup:
+        order.enter_cgroup(maker)
+    inner.send(channel.MAPPED)
+    pid = int(inner.expect(channel.FORKED)[0])
+    network.start(pid)
+    who = process.identity(pid)
+    os.waitpid(maker, 0)
+    if order.plan.tty:
+        streams.take_terminal(inner.expect_descriptor(channel.PTY))
+    inner.expect(channel.READY)
+    network.wait()
+    files.write_json(f"{order.directory}/state.json", to_dict(_running(order, who)))
+    inner.send(channel.GO)
+    word, details, _ = inner.receive()
+    if word == channel.FAILED:
+        raise channel.revive(details)
+    return who
+
+
+def _running(order: Order, who: ProcessIdentity) -> ContainerState:
+    return replace(
+        order.state,
+        status=Status.RUNNING,
+        init=who,
+        supervisor=process.identity(),
+        started=time.time(),
+    )
+
+
+def _reap_all() -> None:
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        return

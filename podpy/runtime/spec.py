@@ -1,0 +1,339 @@
+"""What a container is, computed: from its record to the plan that is carried out.
+
+Everything here is pure: no file is opened, no process started.  The plan holds
+all that the processes M and I need after ``fork``, so that they look nothing
+up (see :mod:`podpy.runtime.launch`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from podpy.kernel import libc
+from podpy.kernel.mounts import Bind, Filesystem, Mask, ReadOnly, Symlink
+from podpy.kernel.userns import IdMap
+from podpy.model import ContainerRecord, Mount, ProcessIdentity, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    Operation = Bind | Filesystem | Mask | ReadOnly | Symlink
+
+NOSUID_NOEXEC_NODEV = libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC | libc.MOUNT_ATTR_NODEV
+
+#: The character devices every container has: name → device number.
+DEVICES: Mapping[str, int] = {
+    "null": os.makedev(1, 3),
+    "zero": os.makedev(1, 5),
+    "full": os.makedev(1, 7),
+    "random": os.makedev(1, 8),
+    "urandom": os.makedev(1, 9),
+    "tty": os.makedev(5, 0),
+}
+#: Hidden from containers, as podman has them.
+MASKED = (
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/dev/block",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+)
+#: Readable and not writable, as podman has them.
+READ_ONLY = (
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+#: Where a read-only root file system still has room, as podman's ``--read-only-tmpfs``.
+WRITABLE_TMPFS = ("/run", "/tmp", "/var/tmp")
+PING_GROUPS = "net.ipv4.ping_group_range"
+
+INIT_TARGET = "/dev/init"
+
+
+@record
+class Rootfs:
+    """How the root file system is mounted.
+
+    ``kind`` is ``overlay``, ``fuse-overlayfs`` or ``bind`` (``vfs`` and
+    ``--rootfs``).  ``lower`` goes from the topmost layer down.  ``volatile``
+    skips the file system sync when it is unmounted: for uppers thrown away.
+    """
+
+    kind: str
+    mountpoint: str
+    lower: tuple[str, ...] = ()
+    upper: str = ""
+    work: str = ""
+    path: str = ""
+    volatile: bool = False
+    read_only: bool = False
+    program: str = ""
+
+
+@record
+class Namespaces:
+    """The plan: flags of the namespaces to make, and those to join of other containers.
+
+    ``join`` pairs a living process with the flags of the namespaces it lends.
+    The user namespace is joined first (kernel: without it the others are EPERM).
+    """
+
+    new: int
+    join: tuple[tuple[ProcessIdentity, int], ...] = ()
+    user: str = "new"
+    paths: tuple[tuple[str, int], ...] = ()
+
+
+@record
+class Process:
+    """The payload: what is executed, as whom, with what limits and rights.
+
+    ``capabilities`` is a bit mask, ``seccomp`` a BPF program (empty: none),
+    ``rlimits`` triples of ``RLIMIT_`` number, soft and hard limit.
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    groups: tuple[str, ...] = ()
+    capabilities: int = 0
+    seccomp: bytes = b""
+    no_new_privileges: bool = False
+    rlimits: tuple[tuple[int, int, int], ...] = ()
+    umask: int = 0o022
+    oom_score_adj: int | None = None
+    last_capability: int = 40
+    may_set_groups: bool = True
+
+
+@record
+class Plan:
+    """All that M and I do, in order, and nothing they must look up."""
+
+    rootfs: Rootfs
+    namespaces: Namespaces
+    id_map: IdMap
+    root_id: tuple[int, int] = (0, 0)
+    operations: tuple[Operation, ...] = ()
+    late_operations: tuple[Operation, ...] = ()
+    read_only_root: bool = False
+    hostname: str = ""
+    process: Process
+    tty: bool = False
+    interactive: bool = False
+    loopback: bool = False
+
+
+def device_operations() -> list[Operation]:
+    """``/dev``: a fresh tmpfs of mode 755, the six devices by rdev, and the usual links.
+
+    A sticky 1777 ``/dev`` would forbid its owner to recreate files there.
+    """
+    found: list[Operation] = [
+        Filesystem(
+            kind="tmpfs",
+            target="/dev",
+            settings=("mode=755", "size=65536k"),
+            attributes=libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC,
+            follow=False,
+        )
+    ]
+    for name, number in DEVICES.items():
+        found.append(
+            Bind(
+                source=f"/dev/{name}", target=f"/dev/{name}",
+                recursive=False, follow=False, device=number,
+            )
+        )  # fmt: skip
+    links = {
+        "/dev/fd": "/proc/self/fd",
+        "/dev/stdin": "/proc/self/fd/0",
+        "/dev/stdout": "/proc/self/fd/1",
+        "/dev/stderr": "/proc/self/fd/2",
+        "/dev/core": "/proc/kcore",
+        "/dev/ptmx": "pts/ptmx",
+    }
+    found += [Symlink(target=target, link=link) for link, target in links.items()]
+    return found
+
+
+def proc_operation(sysctls: Mapping[str, str]) -> Operation:
+    return Filesystem(
+        kind="proc", target="/proc", attributes=NOSUID_NOEXEC_NODEV, follow=False, sysctls=sysctls
+    )
+
+
+def sys_operation(owns_network: bool, privileged: bool) -> Operation:
+    """``/sys``: a new sysfs where the network namespace is ours, else the host's, read-only.
+
+    The kernel lets only the owner of the network namespace mount a sysfs.
+    """
+    if not owns_network:
+        return Bind(source="/sys", target="/sys", options=("ro", "rslave"), follow=False)
+    read_only = 0 if privileged else libc.MOUNT_ATTR_RDONLY
+    return Filesystem(
+        kind="sysfs", target="/sys", attributes=NOSUID_NOEXEC_NODEV | read_only, follow=False
+    )
+
+
+def pseudo_operations(
+    made: ContainerRecord, *, owns_network: bool, sysctls: Mapping[str, str], gid_count: int,
+    cgroup2: bool,
+) -> list[Operation]:  # fmt: skip
+    """The file systems that every container has, in the order they are mounted."""
+    pts_group = ("gid=5",) if gid_count > 5 else ()
+    found: list[Operation] = [proc_operation(sysctls), *device_operations()]
+    found.append(
+        Filesystem(
+            kind="devpts", target="/dev/pts",
+            settings=("newinstance", "ptmxmode=0666", "mode=0620", *pts_group),
+            attributes=libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC, follow=False,
+        )
+    )  # fmt: skip
+    if made.ipc_mode in ("private", "shareable", "none"):
+        found.append(
+            Filesystem(
+                kind="mqueue", target="/dev/mqueue", attributes=NOSUID_NOEXEC_NODEV, follow=False
+            )
+        )
+    if made.ipc_mode not in ("host", "none") and not made.ipc_mode.startswith("container:"):
+        found.append(
+            Filesystem(
+                kind="tmpfs", target="/dev/shm", settings=("mode=1777", f"size={made.shm_size}"),
+                attributes=NOSUID_NOEXEC_NODEV, follow=False,
+            )
+        )  # fmt: skip
+    found.append(sys_operation(owns_network, made.privileged))
+    if cgroup2:
+        read_only = 0 if made.privileged else libc.MOUNT_ATTR_RDONLY
+        found.append(
+            Filesystem(
+                kind="cgroup2", target="/sys/fs/cgroup",
+                attributes=NOSUID_NOEXEC_NODEV | read_only, follow=False,
+            )
+        )  # fmt: skip
+    return found
+
+
+def tmpfs_operation(mount: Mount) -> Operation:
+    """A user's tmpfs; ``--tmpfs`` defaults are docker's: ``rw,noexec,nosuid,nodev``."""
+    settings, attributes = [], NOSUID_NOEXEC_NODEV
+    words = {"exec": libc.MOUNT_ATTR_NOEXEC, "suid": libc.MOUNT_ATTR_NOSUID, "dev": libc.MOUNT_ATTR_NODEV}
+    for option in mount.options:
+        if option in words:
+            attributes &= ~words[option]
+        elif option == "ro":
+            attributes |= libc.MOUNT_ATTR_RDONLY
+        elif option.startswith(("size=", "mode=", "nr_inodes=", "nr_blocks=", "uid=", "gid=")):
+            settings.append(option)
+    if not any(s.startswith("mode=") for s in settings):
+        settings.append("mode=1777")
+    return Filesystem(
+        kind="tmpfs", target=mount.destination, settings=tuple(settings), attributes=attributes
+    )
+
+
+def user_operations(mounts: Iterable[Mount], volume_paths: Mapping[str, str]) -> list[Operation]:
+    """The mounts a user asked for, parents before children.
+
+    ``volume_paths`` maps a volume's name to the host directory of its data.
+    """
+    found: list[Operation] = []
+    for mount in sorted(mounts, key=lambda m: (m.destination.count("/"), m.destination)):
+        if mount.type == "tmpfs":
+            found.append(tmpfs_operation(mount))
+            continue
+        source = volume_paths[mount.source] if mount.type == "volume" else mount.source
+        if mount.subpath:
+            source = f"{source}/{mount.subpath}"
+        recursive = "bind" not in mount.options and "nonrec" not in mount.options
+        found.append(
+            Bind(
+                source=source, target=mount.destination, options=mount.options, recursive=recursive
+            )
+        )
+    return found
+
+
+def protective_operations(made: ContainerRecord) -> list[Operation]:
+    """Masked and read-only paths; ``unmasked`` (``ALL`` or paths) opens them again."""
+    if made.privileged or "ALL" in made.unmasked:
+        return [Mask(target=path) for path in made.masked]
+    opened = set(made.unmasked)
+    masked = [path for path in (*MASKED, *made.masked) if path not in opened]
+    found: list[Operation] = [Mask(target=path) for path in masked]
+    found += [ReadOnly(target=path) for path in READ_ONLY if path not in opened]
+    return found
+
+
+def covered(operations: Iterable[Operation], by: Iterable[Mount]) -> list[Operation]:
+    """Drop the standard mounts that a user's mount replaces: the same target, or all below it.
+
+    ``-v /dev:/dev`` replaces ``/dev`` with everything that podpy would put there.
+    """
+    replaced = tuple(mount.destination.rstrip("/") for mount in by)
+    if not replaced:
+        return list(operations)
+
+    def stays(operation: Operation) -> bool:
+        target = operation.link if isinstance(operation, Symlink) else operation.target
+        return not any(target == path or target.startswith(f"{path}/") for path in replaced if path)
+
+    return [operation for operation in operations if stays(operation)]
+
+
+def operations(
+    made: ContainerRecord,
+    *,
+    owns_network: bool,
+    volume_paths: Mapping[str, str],
+    files: Mapping[str, str],
+    gid_count: int,
+    cgroup2: bool = True,
+    init_program: str = "",
+) -> tuple[list[Operation], list[Operation]]:
+    """Every mount of a container: before the payload's terminal exists, and last of all.
+
+    ``files`` maps targets (``/etc/hosts`` …) to the host files podpy made.
+    """
+    sysctls = dict(made.sysctls)
+    if owns_network:
+        # The kernel takes a range only when both ends are mapped.
+        sysctls.setdefault(PING_GROUPS, f"0 {gid_count - 1}")
+    standard = pseudo_operations(
+        made, owns_network=owns_network, sysctls=sysctls,
+        gid_count=gid_count, cgroup2=cgroup2,
+    )  # fmt: skip
+    if made.ipc_mode == "host":
+        standard.append(Bind(source="/dev/shm", target="/dev/shm", follow=False))
+        standard.append(Bind(source="/dev/mqueue", target="/dev/mqueue", follow=False))
+    for device in made.devices:
+        standard.append(Bind(source=device.host, target=device.container, recursive=False))
+    if init_program:
+        standard.append(
+            Bind(source=init_program, target=INIT_TARGET, options=("ro",), recursive=False)
+        )
+    if made.read_only and made.read_only_tmpfs:
+        taken = {m.destination for m in made.mounts}
+        standard += [
+            tmpfs_operation(Mount(type="tmpfs", destination=path, options=("exec", "dev", "suid")))
+            for path in WRITABLE_TMPFS
+            if path not in taken
+        ]
+    standard += [Bind(source=path, target=target, recursive=False) for target, path in files.items()]
+    first = covered(standard, made.mounts)
+    return first + user_operations(made.mounts, volume_paths), protective_operations(made)
