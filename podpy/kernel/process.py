@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import _signal
+
 from podpy import paths
 from podpy.errors import HostError
 from podpy.model import ProcessIdentity, record
@@ -114,6 +116,18 @@ def spawn(
         setsigmask=(),
         setsigdef=range(1, 32),
     )
+
+
+def default_signals() -> None:
+    """Give every ignored signal its default action and block none, for a program to come.
+
+    ``execve`` resets handlers by itself but keeps what is ignored, and Python
+    ignores SIGPIPE and SIGXFSZ.
+    """
+    for number in range(1, _signal.NSIG):
+        if _signal.getsignal(number) == _signal.SIG_IGN:
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def fork_child(function: Callable[[], int | None]) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 import _socket
 
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.model import PortMapping, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -172,9 +172,9 @@ def _continues(before: PortMapping, after: PortMapping) -> bool:
 class Assignment:
     """Host ports that are taken for a container, until its helper listens on them.
 
-    ``mappings`` are single ports with their final numbers.  Call :meth:`share`
-    just before the helper binds them, :meth:`close` when it has.  A process
-    that forks holds a copy of the sockets and must close its own.
+    ``mappings`` are single ports with their final numbers.  Call
+    :meth:`hand_over` just before the helper binds them, :meth:`close` when it
+    has.  A process that forks holds a copy and must close its own.
     """
 
     def __init__(self) -> None:
@@ -187,14 +187,17 @@ class Assignment:
         self.mappings = (*self.mappings, taken)
         self._held.append(bound)
 
-    def share(self) -> None:
-        """Let the helper bind the same ports beside us.
+    def hand_over(self) -> None:
+        """Let the helper bind the same ports, at once.
 
-        Until now the sockets were held without SO_REUSEADDR: with it on both
-        sides the kernel lets any number of sockets have one port.
+        TCP ports stay bound beside the helper's; slirp4netns does not set
+        SO_REUSEADDR on UDP sockets, so those are let go.
         """
         for held in self._held:
-            held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            if held.type == _socket.SOCK_DGRAM:
+                held.close()
+            else:
+                held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
 
     def close(self) -> None:
         for held in self._held:

@@ -1,0 +1,231 @@
+"""A container's ``/etc/hosts`` and ``/etc/resolv.conf``: text from text.
+
+Decided here: a container with its own network gets a clean hosts file as in
+docker, with its own names and nothing of the host's; one on the host's network
+gets the host's file.  ``host.containers.internal`` and ``host.docker.internal``
+are there only where the host's loopback was opened to the container, because
+elsewhere they would lead nowhere.  Name servers are those of the host; podpy
+never invents one.
+"""
+
+from __future__ import annotations
+
+
+import _socket
+
+from podpy import files
+from podpy.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HOSTS = "/etc/hosts"
+RESOLV_CONF = "/etc/resolv.conf"
+SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
+HOST_GATEWAY = "host-gateway"
+HOST_NAMES = ("host.containers.internal", "host.docker.internal")
+
+_CLEAN_HOSTS = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
+# --- hosts -------------------------------------------------------------------
+
+
+def hosts_file(
+    *,
+    names: Sequence[str],
+    address: str = "127.0.0.1",
+    extra: Iterable[str] = (),
+    gateway: str = "",
+    host_access: bool = False,
+    base: str = _CLEAN_HOSTS,
+) -> str:
+    """The container's hosts file.
+
+    ``names`` are its host name, name and short id, all for ``address``;
+    ``extra`` the values of ``--add-host``; ``gateway`` the address that
+    ``host-gateway`` stands for (empty: the host cannot be reached);
+    ``host_access`` says that the host's own names lead there too.
+    """
+    added = [_extra_line(value, gateway) for value in extra]
+    text = base if not base or base.endswith("\n") else base + "\n"
+    lines = [*added]
+    if host_access and gateway:
+        lines.append(f"{gateway}\t{' '.join(HOST_NAMES)}")
+    own = " ".join(dict.fromkeys(name for name in names if name))
+    if own:
+        lines.append(f"{address}\t{own}")
+    return text + "".join(f"{line}\n" for line in lines)
+
+
+def _extra_line(value: str, gateway: str) -> str:
+    names, address = split_host(value)
+    if address == HOST_GATEWAY:
+        if not gateway:
+            raise UsageError(
+                f"--add-host {value}: this network does not reach the host",
+                hint="use `--network host`, `slirp4netns:allow_host_loopback=true` "
+                "or `pasta:--map-gw`",
+            )
+        address = gateway
+    return f"{address}\t{' '.join(names)}"
+
+
+def split_host(value: str) -> tuple[tuple[str, ...], str]:
+    """``NAME[;NAME…]:ADDRESS`` (or ``=``) of ``--add-host``, checked.
+
+    The address is IPv4, IPv6 (brackets allowed) or the word ``host-gateway``.
+    """
+    cut = min((value.find(c) for c in ":=" if c in value), default=-1)
+    names = tuple(value[:cut].split(";")) if cut > 0 else ()
+    address = value[cut + 1 :]
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    if not names or not all(names) or any(c.isspace() or c == "#" for c in value):
+        raise UsageError(f"bad format for add-host: {value!r}", hint="NAME:ADDRESS")
+    if address != HOST_GATEWAY and not is_address(address):
+        raise UsageError(f"invalid IP address in add-host: {address!r}")
+    return names, address
+
+
+def is_address(text: str) -> bool:
+    """An IPv4 or IPv6 address, without zone or prefix length."""
+    family = _socket.AF_INET6 if ":" in text else _socket.AF_INET
+    try:
+        _socket.inet_pton(family, text)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+# --- resolv.conf -------------------------------------------------------------
+
+
+def resolv_conf(
+    host: str,
+    *,
+    servers: Sequence[str] = (),
+    search: Sequence[str] = (),
+    options: Sequence[str] = (),
+    forwarder: str = "",
+    host_network: bool = False,
+    fallback: str = "",
+) -> str:
+    """The container's resolv.conf.
+
+    ``host`` is the host's own file; ``servers``, ``search`` and ``options``
+    are ``--dns``, ``--dns-search`` and ``--dns-option`` and each replaces that
+    part of the host's.  ``forwarder`` is the network helper's address that
+    asks the host's first IPv4 resolver: it takes that one's place, and so the
+    place of a resolver on the host's loopback.  ``fallback`` is the file used
+    when the host has loopback resolvers only and there is no forwarder.
+    """
+    for server in servers:
+        if not is_address(server):
+            raise UsageError(f"--dns {server}: not an IP address")
+    found, host_search, host_options = parse_resolv_conf(host)
+    if not servers:
+        servers = found if host_network else _reachable(found, forwarder, fallback)
+    if not search:
+        search = host_search
+    lines = []
+    if domains := [domain for domain in search if domain != "."]:
+        lines.append(f"search {' '.join(domains)}")
+    lines += [f"nameserver {server}" for server in servers]
+    if chosen := options or host_options:
+        lines.append(f"options {' '.join(chosen)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _reachable(found: Sequence[str], forwarder: str, fallback: str) -> Sequence[str]:
+    """What of the host's resolvers a container with its own loopback can ask."""
+    remote = [server for server in found if not _is_local(server)]
+    if not forwarder:
+        if remote:
+            return remote
+        return [s for s in parse_resolv_conf(fallback)[0] if not _is_local(s)]
+    first = next((server for server in found if ":" not in server), "")
+    if not first and remote:
+        return remote
+    return [forwarder, *(server for server in remote if server != first)]
+
+
+def _is_local(server: str) -> bool:
+    """On the loopback, or of a link that the container does not have."""
+    return server.startswith("127.") or server == "::1" or "%" in server
+
+
+def parse_resolv_conf(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Name servers, search domains and options of a resolv.conf(5)."""
+    servers: list[str] = []
+    search: list[str] = []
+    options: list[str] = []
+    for line in text.splitlines():
+        words = line.split("#")[0].split(";")[0].split()
+        if len(words) < 2:
+            continue
+        if words[0] == "nameserver":
+            servers.append(words[1])
+        elif words[0] in ("search", "domain"):
+            search = words[1:]
+        elif words[0] == "options":
+            options += words[1:]
+    return tuple(servers), tuple(search), tuple(options)
+
+
+# --- the host's files --------------------------------------------------------
+
+
+def host_resolv_conf() -> str:
+    """The host's resolv.conf; empty where there is none."""
+    return _text(RESOLV_CONF)
+
+
+def host_hosts() -> str:
+    return _text(HOSTS)
+
+
+def systemd_resolv_conf() -> str:
+    """The resolvers behind systemd-resolved's loopback stub; empty where it does not run."""
+    return _text(SYSTEMD_RESOLV_CONF)
+
+
+def _text(path: str) -> str:
+    try:
+        return files.read_bytes(path).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def host_address() -> str:
+    """The IPv4 address by which this host reaches others; empty when it reaches none.
+
+    Connecting a UDP socket chooses a route and a source and sends nothing;
+    192.0.2.1 is a documentation address (RFC 5737), so the default route decides.
+    """
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        probe.connect(("192.0.2.1", 9))
+        address: str = probe.getsockname()[0]
+    except OSError:
+        return ""
+    finally:
+        probe.close()
+    return address
+
+
+def own_files_wanted(servers: Sequence[str]) -> bool:
+    """``--dns none`` leaves the image's own resolv.conf in place."""
+    if "none" not in servers:
+        return True
+    if len(servers) > 1:
+        raise UsageError("--dns none cannot be used together with other name servers")
+    return False

@@ -1,0 +1,251 @@
+"""slirp4netns: a user-mode network stack behind a tap device in the container.
+
+The container has 10.0.2.100, its gateway and host are 10.0.2.2, 10.0.2.3
+answers DNS by asking the host's first resolver (slirp4netns(1)).  The host's
+loopback is closed unless it is asked for.  Published ports go through the
+helper's API socket, so the container sees the client's real address.
+"""
+
+from __future__ import annotations
+
+import os
+
+import _socket
+
+from podpy import files
+from podpy.errors import HostError, UsageError
+from podpy.kernel import process
+from podpy.model import PortMapping, record
+from podpy.net import ports
+from podpy.net.helper import Helper, boolean, locate, open_log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEVICE = "tap0"
+MTU = 65520
+_MTU_RANGE = range(68, 65522)
+_SUN_PATH = 108
+
+
+@record
+class Settings:
+    """The options of ``--network slirp4netns:OPTION,…``, checked."""
+
+    allow_host_loopback: bool = False
+    mtu: int = MTU
+    cidr: str = "10.0.2.0/24"
+    enable_ipv6: bool = True
+    outbound_addr: str = ""
+    outbound_addr6: str = ""
+
+    @property
+    def gateway(self) -> str:
+        """What reaches the host's loopback, where that is allowed."""
+        return self._host(2)
+
+    @property
+    def resolver(self) -> str:
+        return self._host(3)
+
+    @property
+    def address(self) -> str:
+        """The container's own address."""
+        return self._host(100)
+
+    def _host(self, number: int) -> str:
+        network, _ = _parse_cidr(self.cidr)
+        return _socket.inet_ntoa((network + number).to_bytes(4, "big"))
+
+
+def parse_options(options: Iterable[str]) -> Settings:
+    """The settings for ``key=value`` options; :class:`UsageError` for what cannot be honoured."""
+    values: dict[str, object] = {}
+    for option in options:
+        key, _, value = option.partition("=")
+        if key == "port_handler":
+            _check_port_handler(value)
+        elif key in ("allow_host_loopback", "enable_ipv6"):
+            values[key] = boolean(key, value)
+        elif key == "mtu":
+            values[key] = _mtu(value)
+        elif key == "cidr":
+            _parse_cidr(value)
+            values[key] = value
+        elif key in ("outbound_addr", "outbound_addr6"):
+            values[key] = _outbound(key, value)
+        else:
+            raise UsageError(
+                f"unknown network option {option!r} for slirp4netns",
+                hint="allow_host_loopback, mtu, cidr, enable_ipv6, outbound_addr, outbound_addr6, "
+                "port_handler",
+            )
+    settings = Settings(**values)
+    if settings.outbound_addr6 and not settings.enable_ipv6:
+        raise UsageError("network option outbound_addr6 needs enable_ipv6=true")
+    return settings
+
+
+def _check_port_handler(value: str) -> None:
+    if value == "rootlesskit":
+        raise UsageError(
+            "network option port_handler=rootlesskit cannot be honoured: "
+            "podpy forwards ports by slirp4netns itself, which keeps the client's address",
+            hint="leave the option out, or say port_handler=slirp4netns",
+        )
+    if value != "slirp4netns":
+        raise UsageError(f"unknown port_handler {value!r} for slirp4netns", hint="slirp4netns")
+
+
+def _mtu(value: str) -> int:
+    if not (value.isascii() and value.isdigit()) or int(value[:8]) not in _MTU_RANGE:
+        raise UsageError(f"invalid value {value!r} of network option mtu", hint="68 to 65521")
+    return int(value)
+
+
+def _parse_cidr(text: str) -> tuple[int, int]:
+    """Network and prefix length; slirp4netns hands out host number 100, so /25 is the smallest."""
+    address, _, prefix = text.partition("/")
+    try:
+        number = int.from_bytes(_socket.inet_pton(_socket.AF_INET, address), "big")
+        length = int(prefix)
+    except (OSError, ValueError):
+        raise UsageError(f"invalid value {text!r} of network option cidr") from None
+    if not 1 <= length <= 25 or number & (0xFFFFFFFF >> length):
+        raise UsageError(
+            f"invalid value {text!r} of network option cidr",
+            hint="the address of a network, with a prefix length of at most 25",
+        )
+    return number, length
+
+
+def _outbound(key: str, value: str) -> str:
+    """An address of the right family, or the name of an interface of this host."""
+    family = _socket.AF_INET6 if key.endswith("6") else _socket.AF_INET
+    try:
+        _socket.inet_pton(family, value)
+    except OSError:
+        if not value or "/" in value or not os.path.exists(f"/sys/class/net/{value}"):
+            raise UsageError(
+                f"network option {key}={value}: neither an address nor an interface of this host"
+            ) from None
+    return value
+
+
+def arguments(program: str, pid: int, settings: Settings) -> list[str]:
+    """The command line, without the descriptors of this one start."""
+    command = [program, "--configure", f"--mtu={settings.mtu}", f"--cidr={settings.cidr}"]
+    command += ["--enable-sandbox", "--enable-seccomp"]
+    if not settings.allow_host_loopback:
+        command.append("--disable-host-loopback")
+    if settings.enable_ipv6:
+        command.append("--enable-ipv6")
+    if settings.outbound_addr:
+        command.append(f"--outbound-addr={settings.outbound_addr}")
+    if settings.outbound_addr6:
+        command.append(f"--outbound-addr6={settings.outbound_addr6}")
+    return [*command, str(pid), DEVICE]
+
+
+def start(pid: int, settings: Settings, *, api_socket: str = "") -> Helper:
+    """Start slirp4netns for the network namespace of ``pid``; it is not ready yet.
+
+    ``pid`` must be dumpable and its id map written: the helper becomes root of
+    its user namespace.  ``api_socket`` (needed for published ports) is the
+    path where the helper will listen.  The helper ends with this process, or
+    when :attr:`Helper.exit_fd` is closed.
+    """
+    program = locate("slirp4netns", "pasta")
+    ready, ready_end = os.pipe2(os.O_CLOEXEC)
+    exit_end, exit_fd = os.pipe2(os.O_CLOEXEC)
+    log, null = open_log(), os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    given = {0: null, 1: null, 2: log, ready_end: ready_end, exit_end: exit_end}
+    ours = [ready_end, exit_end, null]
+    command = arguments(program, pid, settings)
+    command[1:1] = [f"--ready-fd={ready_end}", f"--exit-fd={exit_end}"]
+    try:
+        if api_socket:
+            path, directory = _short(api_socket)
+            command.insert(1, f"--api-socket={path}")
+            if directory >= 0:
+                given[directory] = directory
+                ours.append(directory)
+        helper = process.spawn(command, files=given)
+    except BaseException:
+        for fd in (ready, exit_fd, log):
+            os.close(fd)
+        raise
+    finally:
+        for fd in ours:
+            os.close(fd)
+    return Helper(
+        "slirp4netns", helper, ready_fd=ready, log_fd=log, exit_fd=exit_fd, api_socket=api_socket
+    )
+
+
+def _short(path: str) -> tuple[str, int]:
+    """A path that fits ``sun_path``, and the directory descriptor that it needs, or -1."""
+    if len(os.fsencode(path)) < _SUN_PATH:
+        return path, -1
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{fd}/{name}", fd
+
+
+def publish(
+    api_socket: str, mapping: PortMapping, *, holder: ports.Holder | None = None
+) -> None:
+    """Forward one host port into the container.
+
+    ``mapping`` is a single port with its final number.  Raises
+    :class:`~podpy.errors.Conflict` when somebody else listens there.
+    """
+    request = {
+        "execute": "add_hostfwd",
+        "arguments": {
+            "proto": mapping.protocol,
+            "host_addr": mapping.host_ip or "0.0.0.0",
+            "host_port": mapping.host_port,
+            "guest_port": mapping.container_port,
+        },
+    }
+    answer = files.loads(_ask(api_socket, files.dumps(request).encode()))
+    if "error" not in answer:
+        return
+    reason = ports.diagnose(mapping)
+    if reason is not None:
+        raise ports.refusal(reason, mapping, holder)
+    raise HostError(
+        f"cannot publish {ports.bound_address(mapping)}/{mapping.protocol}: "
+        f"slirp4netns: {answer['error'].get('desc', 'no reason given')}"
+    )
+
+
+def check_publishable(mappings: Iterable[PortMapping]) -> None:
+    """Refuse what slirp4netns cannot forward, before anything is started."""
+    for mapping in mappings:
+        if ":" in mapping.host_ip:
+            raise UsageError(
+                f"cannot publish {ports.bound_address(mapping)}/{mapping.protocol}: "
+                "slirp4netns listens on IPv4 addresses only",
+                hint="use `--network pasta`",
+            )
+
+
+def _ask(api_socket: str, request: bytes) -> bytes:
+    """One request, one answer: the helper reads up to the end of the stream."""
+    path, directory = _short(api_socket)
+    client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        client.connect(path)
+        client.sendall(request)
+        client.shutdown(_socket.SHUT_WR)
+        answer = b""
+        while part := client.recv(4096):
+            answer += part
+        return answer
+    finally:
+        client.close()
+        if directory >= 0:
+            os.close(directory)
