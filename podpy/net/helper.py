@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import _signal
 import fcntl
 import os
 import select
-
-import _signal
 
 from podpy.errors import HostError, UsageError
 from podpy.kernel import libc, process

@@ -7,10 +7,9 @@ containers that start together never get the same port.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
-
-import _socket
 
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.model import PortMapping, replace

@@ -10,7 +10,6 @@ never invents one.
 
 from __future__ import annotations
 
-
 import _socket
 
 from podpy import files

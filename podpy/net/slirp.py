@@ -8,9 +8,8 @@ helper's API socket, so the container sees the client's real address.
 
 from __future__ import annotations
 
-import os
-
 import _socket
+import os
 
 from podpy import files
 from podpy.errors import HostError, UsageError
@@ -193,9 +192,7 @@ def _short(path: str) -> tuple[str, int]:
     return f"/proc/self/fd/{fd}/{name}", fd
 
 
-def publish(
-    api_socket: str, mapping: PortMapping, *, holder: ports.Holder | None = None
-) -> None:
+def publish(api_socket: str, mapping: PortMapping, *, holder: ports.Holder | None = None) -> None:
     """Forward one host port into the container.
 
     ``mapping`` is a single port with its final number.  Raises
