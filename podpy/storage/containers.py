@@ -216,10 +216,7 @@ def rename(store: Store, container: Container, name: str) -> None:
 def remove(store: Store, record: ContainerRecord) -> None:
     """Take a container that is not live out of sight, then delete its files."""
     release(store, record.name, record.id)
-    try:
-        staging.discard(store, store.container(record.id))
-    except FileNotFoundError:
-        return  # somebody else, or the supervisor of a --rm container, was quicker
+    staging.discard(store, store.container(record.id))
     run = store.container_run(record.id)
     if os.path.isdir(run):
         staging.remove_tree(run)
