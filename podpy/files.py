@@ -9,11 +9,10 @@ importing ``json`` pulls in ``re`` and ``enum``, 8 ms that ``run`` does not have
 
 from __future__ import annotations
 
+import _json
 import errno
 import fcntl
 import os
-
-import _json
 
 from podpy.errors import StoreError
 

@@ -70,7 +70,7 @@ def record(cls: type[T]) -> type[T]:
     ``_nested`` names the record class of fields that hold records, alone, in a
     sequence or as the values of a map, for :func:`from_dict`.
     """
-    fields = tuple(n for n in cls.__dict__.get("__annotations__", {}) if not n.startswith("_"))
+    fields = tuple(n for n in cls.__annotations__ if not n.startswith("_"))
     defaults = {n: cls.__dict__[n] for n in fields if n in cls.__dict__}
     body: dict[str, Any] = {
         k: v
@@ -391,6 +391,8 @@ class ContainerRecord:
     env: tuple[str, ...] = ()
     user: str = ""
     groups: tuple[str, ...] = ()
+    umask: int = 0o022
+    oom_score_adj: int | None = None
     working_dir: str = "/"
     hostname: str = ""
     tty: bool = False
@@ -405,6 +407,7 @@ class ContainerRecord:
     capabilities: tuple[str, ...] = ()
     unmasked: tuple[str, ...] = ()
     masked: tuple[str, ...] = ()
+    proc_options: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
     ulimits: tuple[Ulimit, ...] = ()
@@ -424,11 +427,16 @@ class ContainerRecord:
     cgroup_mode: str = "private"
     cgroup_parent: str = ""
     shm_size: int = 65536000
+    umask: int = 0o022
+    oom_score_adj: int | None = None
+    timezone: str = ""
+    timeout: int = 0
     log: LogConfig
     labels: Mapping[str, str] = _EMPTY
     annotations: Mapping[str, str] = _EMPTY
     stop_signal: str = "SIGTERM"
     stop_timeout: int = 10
+    timeout: int = 0
     restart: str = "no"
     healthcheck: HealthCheck | None = None
     detach_keys: str = "ctrl-p,ctrl-q"

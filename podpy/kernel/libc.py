@@ -137,7 +137,9 @@ _sethostname.argtypes = [_char_p, ctypes.c_size_t]
 
 def _fail(path: str = "") -> OSError:
     number = ctypes.get_errno()
-    return OSError(number, os.strerror(number), path) if path else OSError(number, os.strerror(number))
+    return (
+        OSError(number, os.strerror(number), path) if path else OSError(number, os.strerror(number))
+    )
 
 
 def _call(name: str, *arguments: Any, path: str = "") -> int:
@@ -170,7 +172,11 @@ def setns(fd: int, flags: int = 0) -> None:
 
 
 def mount(
-    source: str | None, target: str, kind: str | None = None, flags: int = 0, data: str | None = None
+    source: str | None,
+    target: str,
+    kind: str | None = None,
+    flags: int = 0,
+    data: str | None = None,
 ) -> None:
     """mount(2)."""
     if _mount(_bytes(source), _bytes(target), _bytes(kind), flags, _bytes(data)) < 0:
@@ -215,9 +221,7 @@ def openat2(dir_fd: int, path: str, flags: int, *, mode: int = 0, resolve: int =
 
 def open_tree(dir_fd: int, path: str, flags: int) -> int:
     """open_tree(2): a descriptor of a mount, or with ``OPEN_TREE_CLONE`` of a detached copy."""
-    return _call(
-        "open_tree", dir_fd, _char_p(_bytes(path)), flags | OPEN_TREE_CLOEXEC, path=path
-    )
+    return _call("open_tree", dir_fd, _char_p(_bytes(path)), flags | OPEN_TREE_CLOEXEC, path=path)
 
 
 def move_mount(from_fd: int, to_fd: int) -> None:
@@ -234,7 +238,13 @@ def fsopen(kind: str) -> int:
 def fsconfig_string(fd: int, key: str, value: str) -> None:
     """fsconfig(2), ``FSCONFIG_SET_STRING``."""
     _call(
-        "fsconfig", fd, FSCONFIG_SET_STRING, _char_p(_bytes(key)), _char_p(_bytes(value)), 0, path=key
+        "fsconfig",
+        fd,
+        FSCONFIG_SET_STRING,
+        _char_p(_bytes(key)),
+        _char_p(_bytes(value)),
+        0,
+        path=key,
     )
 
 
@@ -422,3 +432,62 @@ class LibSeccomp:
         finally:
             os.close(fd)
             self._library.seccomp_release(self._context)
+
+
+class _ZstdBuffer(ctypes.Structure):
+    """``ZSTD_inBuffer`` and ``ZSTD_outBuffer`` of zstd.h."""
+
+    _fields_ = [("data", _void_p), ("size", ctypes.c_size_t), ("at", ctypes.c_size_t)]
+
+
+class ZstdDecompressor:
+    """One zstd frame inflated by libzstd, in the shape of ``bz2.BZ2Decompressor``.
+
+    ``OSError`` (ENOENT) when the library is not installed, ``ValueError`` for
+    damaged data or a window above ``2**window_log`` bytes.
+    """
+
+    _WINDOW_LOG_MAX = 100
+
+    def __init__(self, window_log: int = 27) -> None:
+        self._library = library = load_library("libzstd.so.1")
+        if library is None:
+            raise OSError(2, os.strerror(2), "libzstd.so.1")
+        for name in ("ZSTD_DCtx_setParameter", "ZSTD_decompressStream", "ZSTD_freeDCtx"):
+            getattr(library, name).restype = ctypes.c_size_t
+        library.ZSTD_createDCtx.restype = _void_p
+        library.ZSTD_getErrorName.restype = _char_p
+        self._context = _void_p(library.ZSTD_createDCtx())
+        library.ZSTD_DCtx_setParameter(self._context, self._WINDOW_LOG_MAX, window_log)
+        self._input = b""
+        self.eof = False
+        self.needs_input = True
+        self.unused_data = b""
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """At most ``max_length`` bytes of what the input so far allows."""
+        source = self._input + data
+        room = ctypes.create_string_buffer(max_length)
+        out = _ZstdBuffer(ctypes.cast(room, _void_p), max_length, 0)
+        given = _ZstdBuffer(ctypes.cast(_char_p(source), _void_p), len(source), 0)
+        call = self._library.ZSTD_decompressStream
+        left = 1
+        while left and out.at < out.size:
+            before = (out.at, given.at)
+            left = call(self._context, ctypes.byref(out), ctypes.byref(given))
+            if self._library.ZSTD_isError(ctypes.c_size_t(left)):
+                name = self._library.ZSTD_getErrorName(ctypes.c_size_t(left))
+                raise ValueError(name.decode())
+            if (out.at, given.at) == before:
+                break
+        self._input = source[given.at :]
+        self.eof = left == 0
+        if self.eof:
+            self.unused_data, self._input = self._input, b""
+        self.needs_input = not self.eof and not self._input and out.at < out.size
+        return ctypes.string_at(room, out.at)
+
+    def __del__(self) -> None:
+        context, self._context = getattr(self, "_context", None), None
+        if context:
+            self._library.ZSTD_freeDCtx(context)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from podpy.errors import LaunchError
 from podpy.kernel import libc
-from podpy.model import record
+from podpy.model import _EMPTY, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,6 +97,7 @@ def new_filesystem(kind: str, settings: tuple[str, ...], attributes: int) -> int
     """A detached mount of a new file system; ``settings`` are ``key=value`` or ``flag``."""
     context = libc.fsopen(kind)
     try:
+        libc.fsconfig_string(context, "source", kind)
         for setting in settings:
             key, equals, value = setting.partition("=")
             if equals:
@@ -121,7 +122,7 @@ class Filesystem:
     settings: tuple[str, ...] = ()
     attributes: int = 0
     follow: bool = True
-    sysctls: Mapping[str, str] = {}  # noqa: RUF012 - a record's default, never written
+    sysctls: Mapping[str, str] = _EMPTY
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target}"
@@ -141,7 +142,8 @@ class Bind:
     """A bind mount of a host path (or of ``source_fd``) on ``target``.
 
     ``options`` are words of :data:`ATTRIBUTES` and propagation (``rprivate``,
-    ``rslave`` …); ``recursive`` takes the mounts below the source along.
+    ``rslave`` …); ``recursive`` takes the mounts below the source along;
+    ``device`` is the number the source must have.
     """
 
     source: str
@@ -150,6 +152,7 @@ class Bind:
     recursive: bool = True
     follow: bool = True
     device: int = 0
+    sysctls: Mapping[str, str] = _EMPTY
 
     def describe(self) -> str:
         return f"bind {self.source} on {self.target}"
@@ -158,10 +161,10 @@ class Bind:
         flags = libc.OPEN_TREE_CLONE | (libc.AT_RECURSIVE if self.recursive else 0)
         mounted = libc.open_tree(libc.AT_FDCWD, self.source, flags)
         status = os.fstat(mounted)
-        if self.device and (
-            not stat.S_ISCHR(status.st_mode) or status.st_rdev != self.device
-        ):
+        if self.device and (not stat.S_ISCHR(status.st_mode) or status.st_rdev != self.device):
             raise LaunchError(f"{self.source}: is not the device it should be")
+        for name, value in self.sysctls.items():
+            write_sysctl(mounted, name, value)
         apply_options(mounted, self.options, recursive=self.recursive)
         directory = stat.S_ISDIR(status.st_mode)
         target = open_target(root_fd, self.target, directory=directory, follow=self.follow)
@@ -253,7 +256,7 @@ class ReadOnly:
 
 
 def write_sysctl(proc_fd: int, name: str, value: str) -> None:
-    """Write a sysctl through a descriptor of a procfs that we mounted ourselves.
+    """Write a sysctl through a descriptor of a procfs that is not attached yet.
 
     The name is in sysctl(8)'s spelling; dots become slashes.  Going through
     the detached mount, the write cannot be led to another file system.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import _signal
+import os
 
 from podpy import paths
 from podpy.errors import HostError
@@ -14,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+_SYSTEM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin")
 _boot_id = ""
 
 
@@ -88,7 +88,14 @@ def find_program(name: str, directories: str = "") -> str:
     ``slirp4netns`` are often in ``/usr/sbin`` or left out of a cron job's path.
     """
     search = directories or os.environ.get("PATH", "")
-    for directory in (*search.split(":"), "/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"):
+    for directory in (
+        *search.split(":"),
+        "/usr/bin",
+        "/usr/sbin",
+        "/bin",
+        "/sbin",
+        "/usr/local/bin",
+    ):
         path = f"{directory}/{name}"
         if directory.startswith("/") and os.access(path, os.X_OK) and os.path.isfile(path):
             return path

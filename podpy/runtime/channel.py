@@ -10,9 +10,8 @@ tells the user.
 
 from __future__ import annotations
 
-import os
-
 import _socket
+import os
 
 from podpy import errors
 

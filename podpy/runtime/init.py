@@ -13,13 +13,12 @@ to it.
 
 from __future__ import annotations
 
+import _signal
 import errno
 import fcntl
 import os
 import resource
 import struct
-
-import _signal
 
 from podpy.errors import CannotInvoke, CommandNotFound, LaunchError
 from podpy.kernel import libc, mounts, netlink, process
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 TIOCSCTTY = 0x540E
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _OVERLAY_PAGE = 4000  # mount(2) takes one page of options; leave room for the other words
 
@@ -111,7 +112,8 @@ def _become_root(plan: Plan, steps: Steps) -> None:
 def _mount_rootfs(rootfs: Rootfs, steps: Steps) -> None:
     steps(f"mount the root file system ({rootfs.kind})")
     if rootfs.kind == "bind":
-        source = libc.open_tree(libc.AT_FDCWD, rootfs.path, libc.OPEN_TREE_CLONE | libc.AT_RECURSIVE)
+        flags = libc.OPEN_TREE_CLONE | libc.AT_RECURSIVE
+        source = libc.open_tree(libc.AT_FDCWD, rootfs.path, flags)
         target = os.open(rootfs.mountpoint, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         libc.mount_setattr(source, propagation=libc.MS_PRIVATE, recursive=True)
         libc.move_mount(source, target)
@@ -219,9 +221,7 @@ def _open_terminal(root: int, inner: Channel) -> tuple[int, int, int]:
     The slave comes from the master by ``TIOCGPTPEER``, not by its name in the
     container's ``/dev``; ``/dev/console`` is a bind of it.
     """
-    ptmx = mounts.open_in_root(
-        root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False
-    )
+    ptmx = mounts.open_in_root(root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False)
     fcntl.ioctl(ptmx, TIOCSPTLCK, struct.pack("i", 0))
     slave = fcntl.ioctl(ptmx, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
     inner.send(channel.PTY, fds=(ptmx,))
@@ -334,7 +334,7 @@ def run_command(argv: tuple[str, ...], variables: dict[str, str]) -> None:
     if "/" in name:
         candidates = [name]
     else:
-        path = variables.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        path = variables.get("PATH") or DEFAULT_PATH
         candidates = [f"{directory or '.'}/{name}" for directory in path.split(":")]
     denied: OSError | None = None
     for candidate in candidates:
@@ -349,8 +349,11 @@ def run_command(argv: tuple[str, ...], variables: dict[str, str]) -> None:
 def invocation_error(name: str, denied: OSError | None, *, searched: bool) -> Exception:
     """Why a command could not be executed, in docker's words."""
     if denied is not None:
-        reason = "exec format error" if denied.errno == errno.ENOEXEC else (
-            denied.strerror or "").lower()
+        reason = (
+            "exec format error"
+            if denied.errno == errno.ENOEXEC
+            else (denied.strerror or "").lower()
+        )
         return CannotInvoke(f'exec: "{name}": {reason}')
     if searched:
         return CommandNotFound(f'exec: "{name}": executable file not found in $PATH')

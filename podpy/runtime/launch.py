@@ -24,7 +24,15 @@ import time
 from podpy import files
 from podpy.errors import PodpyError
 from podpy.kernel import libc, process, userns
-from podpy.model import ContainerState, ProcessIdentity, Status, record, replace, to_dict
+from podpy.model import (
+    ContainerState,
+    PortMapping,
+    ProcessIdentity,
+    Status,
+    record,
+    replace,
+    to_dict,
+)
 from podpy.runtime import channel, init, supervisor
 from podpy.runtime.channel import Channel
 
@@ -46,8 +54,9 @@ class Network:
     def start(self, pid: int) -> None:
         """Start the helper on the namespaces of process ``pid``; does not wait."""
 
-    def wait(self) -> None:
-        """Block until packets flow and every port is published."""
+    def wait(self) -> tuple[PortMapping, ...]:
+        """Block until packets flow; every published port with its final number."""
+        return ()
 
     def stop(self) -> None:
         """Undo :meth:`start`."""
@@ -151,13 +160,15 @@ def _start_payload(order: Order) -> dict[str, Any]:
         theirs.close()
         streams.close_payload_ends()
         try:
-            who = _accompany(order, inner, maker, streams, network)
+            state = _accompany(order, inner, maker, streams, network)
         except BaseException:
             # The end of the channel ends M and I; then nothing is left but zombies.
             inner.close()
             network.stop()
             _reap_all()
             raise
+    who = state.init
+    assert who is not None
     return {
         **order.task,
         **network.facts(),
@@ -167,7 +178,8 @@ def _start_payload(order: Order) -> dict[str, Any]:
         "stdin_fd": streams.stdin,
         "stdout_fd": streams.stdout,
         "stderr_fd": streams.stderr,
-        "state": to_dict(_running(order, who)),
+        "state": to_dict(state),
+        "state_written": True,
     }
 
 
@@ -181,7 +193,7 @@ def _run_maker(order: Order, inner: Channel, theirs: Channel, streams: _Streams)
 
 def _accompany(
     order: Order, inner: Channel, maker: int, streams: _Streams, network: Network
-) -> ProcessIdentity:
+) -> ContainerState:
     """S's side of the conversation, up to the silence that means ``execve``."""
     inner.expect(channel.UNSHARED)
     if order.plan.namespaces.user == "new":
@@ -196,22 +208,23 @@ def _accompany(
     if order.plan.tty:
         streams.take_terminal(inner.expect_descriptor(channel.PTY))
     inner.expect(channel.READY)
-    network.wait()
-    files.write_json(f"{order.directory}/state.json", to_dict(_running(order, who)))
+    state = _running(order, who, network.wait())
+    files.write_json(f"{order.directory}/state.json", to_dict(state))
     inner.send(channel.GO)
     word, details, _ = inner.receive()
     if word == channel.FAILED:
         raise channel.revive(details)
-    return who
+    return state
 
 
-def _running(order: Order, who: ProcessIdentity) -> ContainerState:
+def _running(order: Order, who: ProcessIdentity, ports: tuple[PortMapping, ...]) -> ContainerState:
     return replace(
         order.state,
         status=Status.RUNNING,
         init=who,
         supervisor=process.identity(),
         started=time.time(),
+        ports=ports,
     )
 
 

@@ -171,7 +171,10 @@ def device_operations() -> list[Operation]:
     return found
 
 
-def proc_operation(sysctls: Mapping[str, str]) -> Operation:
+def proc_operation(sysctls: Mapping[str, str], host_pids: bool) -> Operation:
+    """``/proc``; with the host's pid namespace only a bind of the host's (else EPERM)."""
+    if host_pids:
+        return Bind(source="/proc", target="/proc", follow=False, sysctls=sysctls)
     return Filesystem(
         kind="proc", target="/proc", attributes=NOSUID_NOEXEC_NODEV, follow=False, sysctls=sysctls
     )
@@ -196,7 +199,10 @@ def pseudo_operations(
 ) -> list[Operation]:  # fmt: skip
     """The file systems that every container has, in the order they are mounted."""
     pts_group = ("gid=5",) if gid_count > 5 else ()
-    found: list[Operation] = [proc_operation(sysctls), *device_operations()]
+    found: list[Operation] = [
+        proc_operation(sysctls, made.pid_mode == "host"),
+        *device_operations(),
+    ]
     found.append(
         Filesystem(
             kind="devpts", target="/dev/pts",
@@ -232,10 +238,14 @@ def pseudo_operations(
 def tmpfs_operation(mount: Mount) -> Operation:
     """A user's tmpfs; ``--tmpfs`` defaults are docker's: ``rw,noexec,nosuid,nodev``."""
     settings, attributes = [], NOSUID_NOEXEC_NODEV
-    words = {"exec": libc.MOUNT_ATTR_NOEXEC, "suid": libc.MOUNT_ATTR_NOSUID, "dev": libc.MOUNT_ATTR_NODEV}
+    opened = {
+        "exec": libc.MOUNT_ATTR_NOEXEC,
+        "suid": libc.MOUNT_ATTR_NOSUID,
+        "dev": libc.MOUNT_ATTR_NODEV,
+    }
     for option in mount.options:
-        if option in words:
-            attributes &= ~words[option]
+        if option in opened:
+            attributes &= ~opened[option]
         elif option == "ro":
             attributes |= libc.MOUNT_ATTR_RDONLY
         elif option.startswith(("size=", "mode=", "nr_inodes=", "nr_blocks=", "uid=", "gid=")):
@@ -334,6 +344,6 @@ def operations(
             for path in WRITABLE_TMPFS
             if path not in taken
         ]
-    standard += [Bind(source=path, target=target, recursive=False) for target, path in files.items()]
+    standard += [Bind(source=path, target=at, recursive=False) for at, path in files.items()]
     first = covered(standard, made.mounts)
     return first + user_operations(made.mounts, volume_paths), protective_operations(made)

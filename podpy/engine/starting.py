@@ -1,0 +1,385 @@
+"""From a container's record to running processes: everything ``start`` and ``run`` share.
+
+The record says what was asked for; this module looks up what that means on
+this host now (ids, living containers to join, volumes, files) and hands the
+finished plan to :mod:`podpy.runtime.launch`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from podpy import files
+from podpy.errors import HostError, StateError
+from podpy.kernel import capabilities, libc, process, seccomp, userns
+from podpy.kernel.userns import IdMap
+from podpy.model import ContainerState, Status, to_dict
+from podpy.net import resolv, slirp
+from podpy.runtime import launch, network, spec, supervisor
+from podpy.storage import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from podpy.engine.context import Context
+    from podpy.model import ContainerRecord, PortMapping, ProcessIdentity
+    from podpy.paths import Store
+
+_ALL_NEW = {
+    "network": libc.CLONE_NEWNET,
+    "pid": libc.CLONE_NEWPID,
+    "ipc": libc.CLONE_NEWIPC,
+    "uts": libc.CLONE_NEWUTS,
+    "cgroup": libc.CLONE_NEWCGROUP,
+}
+_INIT_PROGRAMS = ("catatonit", "tini-static", "docker-init", "tini")
+_INIT_DIRECTORIES = "/usr/libexec/podman:/usr/lib/podman:/usr/libexec/docker:/usr/bin:/usr/sbin"
+
+
+def start(ctx: Context, record: ContainerRecord, *, client_fd: int = -1, detached: bool) -> int:
+    """Start a container that is not live; the host's pid of its first process.
+
+    ``client_fd`` is the supervisor's end of an attach socket, or -1.
+    """
+    store = ctx.store
+    directory = store.container(record.id)
+    run_directory = store.container_run(record.id)
+    files.make_directory(run_directory)
+    order = _order(ctx, record, directory, run_directory, detached)
+    try:
+        return launch.start(order, client_fd=client_fd)
+    except BaseException:
+        files.remove_tree(run_directory)
+        raise
+
+
+def _order(
+    ctx: Context, record: ContainerRecord, directory: str, run_directory: str, detached: bool
+) -> launch.Order:
+    id_map = _id_map(record)
+    joined = _joined(ctx.store, record)
+    plan = _plan(ctx, record, directory, id_map, joined)
+    return launch.Order(
+        plan=plan,
+        directory=directory,
+        task=_task(ctx, record, directory, run_directory, detached),
+        state=ContainerState(status=Status.RUNNING, address=_address(record)),
+        network=_network(ctx, record, run_directory),
+    )
+
+
+def _task(
+    ctx: Context, record: ContainerRecord, directory: str, run_directory: str, detached: bool
+) -> dict[str, Any]:
+    """What the supervisor is told (see :func:`podpy.runtime.supervisor.run`)."""
+    log = to_dict(record.log)
+    log["path"] = log["path"] or f"{directory}/log/ctr.log"
+    files.make_directory(os.path.dirname(log["path"]))
+    return {
+        "id": record.id,
+        "name": record.name,
+        "directory": directory,
+        "run_directory": run_directory,
+        "tmp": ctx.store.tmp,
+        "tty": record.tty,
+        "stdin_open": record.interactive,
+        "detached": detached,
+        "log": log,
+        "remove": record.remove,
+        "stop_signal": record.stop_signal,
+        "stop_timeout": record.stop_timeout,
+        "timeout": record.timeout,
+        "listen_fd": supervisor.listen(run_directory),
+        "cgroup": "",
+        "release": [f"{ctx.store.container_names}/{record.name}"],
+        "discard": _anonymous_volumes(ctx.store, record),
+        "sweep": "podpy.storage.staging:remove_tree",
+    }
+
+
+def _anonymous_volumes(store: Store, record: ContainerRecord) -> list[str]:
+    mounts = (mount for mount in record.mounts if mount.type == "volume" and mount.anonymous)
+    return [f"{store.volumes}/{mount.source}" for mount in mounts]
+
+
+# --- namespaces --------------------------------------------------------------
+
+
+def _id_map(record: ContainerRecord) -> IdMap:
+    wanted = record.user_namespace
+    if wanted.uid_map:
+        return IdMap(uid=wanted.uid_map, gid=wanted.gid_map)
+    return userns.root_map()
+
+
+def _modes(record: ContainerRecord) -> dict[str, str]:
+    """Kind of namespace → ``private``, ``host`` or ``container:ID``."""
+    net = record.network
+    return {
+        "network": f"container:{net.target}" if net.kind == "container" else net.kind,
+        "pid": record.pid_mode,
+        "ipc": record.ipc_mode,
+        "uts": record.uts_mode,
+        "cgroup": record.cgroup_mode,
+    }
+
+
+def _joined(store: Store, record: ContainerRecord) -> dict[str, ProcessIdentity]:
+    """Kind of namespace → the living first process of the container that lends it."""
+    found = {}
+    modes = _modes(record)
+    if record.user_namespace.mode == "container":
+        modes["user"] = f"container:{record.user_namespace.target}"
+    for kind, mode in modes.items():
+        if mode.startswith("container:"):
+            found[kind] = _lender(store, mode.partition(":")[2], kind)
+    return found
+
+
+def _lender(store: Store, container_id: str, kind: str) -> ProcessIdentity:
+    other = containers.resolve(store, container_id)
+    if not other.status.can_exec() or other.state.init is None:
+        raise StateError(
+            f"container {other.record.name} lends its {kind} namespace and is not running:"
+            " cannot join it",
+            hint=f"start it first: `podpy start {other.record.name}`",
+        )
+    return other.state.init
+
+
+def _namespaces(record: ContainerRecord, joined: Mapping[str, ProcessIdentity]) -> spec.Namespaces:
+    new = libc.CLONE_NEWNS
+    by_lender: dict[tuple[int, int], tuple[ProcessIdentity, int]] = {}
+    for kind, mode in _modes(record).items():
+        if kind in joined:
+            who = joined[kind]
+            _, flags = by_lender.get((who.pid, who.start), (who, 0))
+            by_lender[who.pid, who.start] = (who, flags | _ALL_NEW[kind])
+        elif mode != "host":
+            new |= _ALL_NEW[kind]
+    lender = joined.get("user") or next(iter(joined.values()), None)
+    if lender is None:
+        return spec.Namespaces(new=new | libc.CLONE_NEWUSER)
+    # The namespaces of a container belong to its user namespace: whoever joins
+    # one without the other has no power over it (kernel: EPERM).
+    _, flags = by_lender.get((lender.pid, lender.start), (lender, 0))
+    by_lender[lender.pid, lender.start] = (lender, flags | libc.CLONE_NEWUSER)
+    return spec.Namespaces(new=new, join=tuple(by_lender.values()), user="join")
+
+
+# --- the plan ----------------------------------------------------------------
+
+
+def _plan(
+    ctx: Context, record: ContainerRecord, directory: str, id_map: IdMap,
+    joined: Mapping[str, ProcessIdentity],
+) -> spec.Plan:  # fmt: skip
+    namespaces = _namespaces(record, joined)
+    owns_network = record.network.kind != "host"
+    gids = sum(extent.count for extent in id_map.gid)
+    first, last = spec.operations(
+        record,
+        owns_network=owns_network,
+        volume_paths=_volume_paths(ctx.store, record),
+        files=_made_files(ctx, record, directory, joined),
+        gid_count=gids,
+        init_program=_init_program(ctx) if record.init else "",
+    )
+    return spec.Plan(
+        rootfs=_rootfs(ctx.store, record, directory),
+        namespaces=namespaces,
+        id_map=id_map,
+        operations=tuple(first),
+        late_operations=tuple(last),
+        read_only_root=record.read_only,
+        hostname=_hostname(record) if namespaces.new & libc.CLONE_NEWUTS else "",
+        process=_payload(record, id_map),
+        tty=record.tty,
+        interactive=record.interactive,
+        loopback=bool(namespaces.new & libc.CLONE_NEWNET),
+    )
+
+
+def _rootfs(store: Store, record: ContainerRecord, directory: str) -> spec.Rootfs:
+    mountpoint = f"{directory}/rootfs"
+    files.make_directory(mountpoint)
+    if record.rootfs:
+        return spec.Rootfs(kind="bind", mountpoint=mountpoint, path=record.rootfs)
+    lower = [f"{store.layers}/{layer.removeprefix('sha256:')}/diff" for layer in record.layers]
+    files.remove_tree(f"{directory}/work/work/incompat")
+    return spec.Rootfs(
+        kind=record.driver,
+        mountpoint=mountpoint,
+        lower=tuple(reversed(lower)),
+        upper=f"{directory}/upper",
+        work=f"{directory}/work",
+        volatile=record.remove,
+    )
+
+
+def _payload(record: ContainerRecord, id_map: IdMap) -> spec.Process:
+    argv = (spec.INIT_TARGET, "--", *record.argv) if record.init else record.argv
+    return spec.Process(
+        argv=argv,
+        env=record.env,
+        cwd=record.working_dir,
+        user=record.user,
+        groups=record.groups,
+        capabilities=capabilities.bits(record.capabilities),
+        seccomp=seccomp.for_container(record.seccomp, record.capabilities),
+        no_new_privileges=record.no_new_privileges,
+        rlimits=_rlimits(record),
+        umask=record.umask,
+        oom_score_adj=record.oom_score_adj,
+        last_capability=capabilities.last_known(),
+        may_set_groups=not id_map.is_single,
+    )
+
+
+def _rlimits(record: ContainerRecord) -> tuple[tuple[int, int, int], ...]:
+    import resource
+
+    return tuple(
+        (getattr(resource, f"RLIMIT_{limit.name.upper()}"), limit.soft, limit.hard)
+        for limit in record.ulimits
+    )
+
+
+def _init_program(ctx: Context) -> str:
+    configured = ctx.config.containers.init_path
+    if configured:
+        return configured
+    for name in _INIT_PROGRAMS:
+        if path := process.find_program(name, _INIT_DIRECTORIES):
+            return path
+    raise HostError(
+        "--init: no init program on this host", hint="install the package catatonit or tini"
+    )
+
+
+def _volume_paths(store: Store, record: ContainerRecord) -> dict[str, str]:
+    named = (mount.source for mount in record.mounts if mount.type == "volume")
+    return {name: f"{store.volumes}/{name}/_data" for name in named}
+
+
+# --- the files podpy makes for a container -----------------------------------
+
+
+def _hostname(record: ContainerRecord) -> str:
+    if record.hostname:
+        return record.hostname
+    shares_name = record.uts_mode == "host" or record.network.kind == "host"
+    return os.uname().nodename if shares_name else record.id[:12]
+
+
+def _made_files(
+    ctx: Context, record: ContainerRecord, directory: str,
+    joined: Mapping[str, ProcessIdentity],
+) -> dict[str, str]:  # fmt: skip
+    """Container path → host path of ``/etc/hosts``, ``resolv.conf``, ``hostname`` and the marker.
+
+    A container that joins another's network shares that one's files.
+    """
+    source = directory
+    contents = {"hostname": f"{_hostname(record)}\n", "containerenv": _container_env(record)}
+    if "network" in joined:
+        other = containers.resolve(ctx.store, record.network.target)
+        source = ctx.store.container(other.record.id)
+    else:
+        contents["resolv.conf"] = _resolv_conf(record)
+        if not record.no_hosts:
+            contents["hosts"] = _hosts(record)
+    for name, text in contents.items():
+        # In place, not by rename: a bind mount follows the inode.
+        files.write_atomic(f"{directory}/{name}", text, mode=0o644)
+    found = {
+        "/etc/hostname": f"{directory}/hostname",
+        "/run/.containerenv": f"{directory}/containerenv",
+    }
+    for name in ("resolv.conf", "hosts"):
+        if os.path.exists(f"{source}/{name}"):
+            found[f"/etc/{name}"] = f"{source}/{name}"
+    if record.no_hosts:
+        found.pop("/etc/hosts", None)
+    return found
+
+
+def _container_env(record: ContainerRecord) -> str:
+    """The keys of podman's ``/run/.containerenv``, which programs look for."""
+    lines = {
+        "engine": "podpy",
+        "name": record.name,
+        "id": record.id,
+        "image": record.image_name,
+        "imageid": record.image_id,
+        "rootless": "1",
+    }
+    return "".join(f'{key}="{value}"\n' for key, value in lines.items())
+
+
+def _resolv_conf(record: ContainerRecord) -> str:
+    kind = record.network.kind
+    if record.dns == ("none",):
+        return ""
+    settings = slirp.parse_options(record.network.options) if kind == "slirp4netns" else None
+    return resolv.resolv_conf(
+        resolv.host_resolv_conf(),
+        servers=record.dns,
+        search=record.dns_search,
+        options=record.dns_options,
+        forwarder=settings.resolver if settings else "",
+        host_network=kind == "host",
+        fallback=resolv.systemd_resolv_conf(),
+    )
+
+
+def _hosts(record: ContainerRecord) -> str:
+    kind = record.network.kind
+    host_access, gateway = kind == "host", "127.0.0.1" if kind == "host" else ""
+    if kind == "slirp4netns":
+        settings = slirp.parse_options(record.network.options)
+        if settings.allow_host_loopback:
+            host_access, gateway = True, settings.gateway
+    extra = {"base": resolv.host_hosts()} if kind == "host" else {}
+    return resolv.hosts_file(
+        names=(_hostname(record), record.name),
+        address=_address(record) or "127.0.0.1",
+        extra=record.hosts,
+        gateway=gateway,
+        host_access=host_access,
+        **extra,
+    )
+
+
+# --- the network -------------------------------------------------------------
+
+
+def _address(record: ContainerRecord) -> str:
+    if record.network.kind == "slirp4netns":
+        return slirp.parse_options(record.network.options).address
+    return ""
+
+
+def _network(ctx: Context, record: ContainerRecord, run_directory: str) -> launch.Network | None:
+    if record.network.kind == "slirp4netns":
+        return network.Slirp(
+            slirp.parse_options(record.network.options),
+            record.ports,
+            api_socket=f"{run_directory}/net.sock",
+            holder=lambda mapping: _port_holder(ctx.store, record.id, mapping),
+        )
+    return None
+
+
+def _port_holder(store: Store, own_id: str, mapping: PortMapping) -> str:
+    """The name of the running container that publishes a host port, or an empty string."""
+    for other in containers.every(store):
+        if other.record.id == own_id or not other.status.is_live:
+            continue
+        for port in other.state.ports:
+            same = (port.host_port, port.protocol) == (mapping.host_port, mapping.protocol)
+            if same:
+                return other.record.name
+    return ""
