@@ -26,7 +26,15 @@ ABIS = {
     "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
 }
 HIGHEST = {"SCMP_ARCH_ARM": 0xF0010}  # set_tls and its neighbours lie apart
-HEADER = '"""{}\n\nWritten by packaging/seccomp_tables.py.\n"""\n\nfrom __future__ import annotations\n'
+HEADER = '''"""{}
+
+Written by packaging/seccomp_tables.py.
+"""
+
+from __future__ import annotations
+
+# fmt: off
+'''
 
 
 def known_calls(abi: str) -> dict[int, str]:
@@ -57,13 +65,12 @@ def rules(document: dict, machine: str) -> dict[str, str]:
         needs = entry["includes"].get("caps") or entry["excludes"].get("caps")
         for name in entry["names"]:
             if name in ("personality", "socket"):
-                found[name] = name
+                rule = name
             elif needs:
-                found[name] = needs[0]
-            elif entry["action"] == "SCMP_ACT_ALLOW":
-                found[name] = "allow"
+                rule = needs[0]
             else:
-                found[name] = "eperm"
+                rule = "allow" if entry["action"] == "SCMP_ACT_ALLOW" else "eperm"
+            found.setdefault(name, rule)  # libseccomp keeps the first of two rules
     return found
 
 
@@ -73,9 +80,8 @@ def table(document: dict, machine: str, abi: str) -> list[tuple[int, str]]:
     by_number = {n: by_name.get(name, "enosys") for n, name in known_calls(abi).items()}
     runs: list[tuple[int, str]] = [(0, "enosys")]
     for number in sorted(by_number):
-        for at, rule in ((number, by_number[number]), (number + 1, by_number.get(number + 1))):
-            if rule is None:
-                rule = "enosys"
+        for at in (number, number + 1):
+            rule = by_number.get(at, "enosys")
             if runs[-1][0] == at:
                 runs.pop()
             if not runs or runs[-1][1] != rule:
@@ -109,7 +115,7 @@ def write(document: dict) -> None:
             "The default profile by system call number: (first number, rule) where it changes.\n\n"
             "The facts of containers-common's seccomp.json."
         )
-        + "\n# fmt: off\nTABLES: dict[str, tuple[tuple[int, tuple[tuple[int, str], ...]], ...]] = {\n"
+        + "TABLES: dict[str, tuple[tuple[int, tuple[tuple[int, str], ...]], ...]] = {\n"
         + tables(document)
         + "\n}\n"
     )
@@ -124,7 +130,7 @@ def write(document: dict) -> None:
         programs.append("    ),")
     (ROOT / "podpy/kernel/seccomp_default.py").write_text(
         HEADER.format("The default filter for the default capabilities, assembled.")
-        + "\n# fmt: off\nPROGRAMS = {\n" + "\n".join(programs) + "\n}\n"
+        + "PROGRAMS = {\n" + "\n".join(programs) + "\n}\n"
     )  # fmt: skip
 
 

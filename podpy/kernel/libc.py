@@ -375,9 +375,10 @@ class _ArgumentComparison(ctypes.Structure):
 class LibSeccomp:
     """A filter under construction by libseccomp; ``OSError`` when the library refuses.
 
-    ENOENT when the library is not installed.
+    It begins without any architecture.  ENOENT when the library is not installed.
     """
 
+    NATIVE = 0
     _OPTIMIZE, _BINARY_TREE = 8, 2
 
     def __init__(self, default_action: int) -> None:
@@ -389,16 +390,16 @@ class LibSeccomp:
         self._context = _void_p(self._library.seccomp_init(default_action))
         if not self._context:
             raise OSError(22, "seccomp_init failed")
+        self._library.seccomp_arch_remove(self._context, ctypes.c_uint32(self.NATIVE))
 
     def _check(self, result: int, what: str) -> None:
         if result < 0:
             raise OSError(-result, os.strerror(-result), what)
 
     def add_architecture(self, token: int) -> None:
-        """seccomp_arch_add(3); an architecture that is there already is no error."""
+        """seccomp_arch_add(3)."""
         result = self._library.seccomp_arch_add(self._context, ctypes.c_uint32(token))
-        if result != -17:
-            self._check(result, f"architecture {token:#x}")
+        self._check(result, f"architecture {token:#x}")
 
     def resolve(self, token: int, name: str) -> int:
         """seccomp_syscall_resolve_name_arch(3); -1 when the library does not know the name."""
@@ -410,8 +411,12 @@ class LibSeccomp:
     def add_rule(
         self, action: int, number: int, comparisons: Sequence[tuple[int, int, int, int]] = ()
     ) -> None:
-        """seccomp_rule_add_array(3); a comparison is argument, operator, value, second value."""
-        array = (_ArgumentComparison * len(comparisons))(*comparisons)
+        """seccomp_rule_add_array(3); ``number`` is what ``resolve(NATIVE, name)`` says.
+
+        A comparison is argument, operator, value, second value.
+        """
+        converted = [_ArgumentComparison(*comparison) for comparison in comparisons]
+        array = (_ArgumentComparison * len(converted))(*converted)
         result = self._library.seccomp_rule_add_array(
             self._context, ctypes.c_uint32(action), number, len(comparisons), array
         )

@@ -54,10 +54,13 @@ GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 X32_BIT = 0x40000000
 
 _PROFILE_KEYS = frozenset(
-    "defaultAction defaultErrnoRet defaultErrno archMap architectures syscalls flags".split()
+    (
+        *("defaultAction", "defaultErrnoRet", "defaultErrno"),
+        *("archMap", "architectures", "syscalls", "flags"),
+    )
 )
 _RULE_KEYS = frozenset(
-    "names name action errnoRet errno args includes excludes comment".split()
+    ("names", "name", "action", "errnoRet", "errno", "args", "includes", "excludes", "comment")
 )
 
 
@@ -97,7 +100,7 @@ def read(path: str) -> str:
 def compile_text(text: str, capabilities: frozenset[str]) -> bytes:
     """The BPF program of a profile for the running machine."""
     profile = parse(files.loads(text), capabilities, os.uname().machine)
-    return assemble(profile, os.uname().machine)
+    return assemble(profile)
 
 
 def parse(document: Any, capabilities: frozenset[str], machine: str) -> Profile:
@@ -106,14 +109,14 @@ def parse(document: Any, capabilities: frozenset[str], machine: str) -> Profile:
     _only(document, _PROFILE_KEYS)
     _require(not document.get("flags"), "flags are not supported")
     default_action = _action(document, "defaultAction", document.get("defaultErrnoRet"))
-    rules = []
+    rules: list[Rule] = []
     for entry in document.get("syscalls") or ():
         _require(isinstance(entry, dict), "has a rule that is not an object")
         if _applies(entry, capabilities, machine):
             rules += _rules(entry)
     return Profile(
         default_action=default_action,
-        architectures=tuple(_architectures(document, machine)),
+        architectures=tuple(dict.fromkeys(_architectures(document, machine))),
         rules=tuple(rule for rule in rules if rule.action != default_action),
     )
 
@@ -141,6 +144,8 @@ def _action(document: dict[str, Any], key: str, errno: Any) -> int:
 
 def _architectures(document: dict[str, Any], machine: str) -> Iterator[str]:
     """The machine's own architecture, and those the profile adds to it."""
+    if machine not in NATIVE:
+        raise HostError(f"seccomp profiles are not supported on {machine}")
     native = NATIVE[machine]
     listed, mapped = document.get("architectures"), document.get("archMap")
     _require(not (listed and mapped), "has both architectures and archMap")
@@ -204,9 +209,8 @@ def _comparison(argument: Any) -> tuple[int, int, int, int]:
     return int(index), OPERATORS[str(operator)], first, second
 
 
-def assemble(profile: Profile, machine: str) -> bytes:
+def assemble(profile: Profile) -> bytes:
     """Let libseccomp compile; calls newer than every rule then answer ENOSYS."""
-    native = NATIVE[machine]
     try:
         context = libc.LibSeccomp(profile.default_action)
         for name in profile.architectures:
@@ -214,7 +218,7 @@ def assemble(profile: Profile, machine: str) -> bytes:
         context.optimise()
         for rule in profile.rules:
             for call in rule.names:
-                number = context.resolve(TOKENS[native], call)
+                number = context.resolve(context.NATIVE, call)
                 if number != -1:  # this libseccomp does not know it: the default action holds
                     context.add_rule(rule.action, number, rule.comparisons)
         program = context.export()
