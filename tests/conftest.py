@@ -47,6 +47,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         host.require(*marker.args)
 
 
+def pytest_sessionfinish() -> None:
+    """Adopted children end here: not every container's or CI's pid 1 collects zombies."""
+    processes.reap()
+
+
 @pytest.fixture(scope="session")
 def base() -> Iterator[Path]:
     """A short-named directory for this worker's stores (``sun_path`` holds 108 bytes)."""

@@ -114,6 +114,8 @@ run_as_root() {
         exec bash "$support/debian13.sh" "$checkout" "$cache" "${what[@]}" "$@"
     fi
     make_venv
+    mkdir -p "$cache/user" && chown "$test_user:" "$cache/user"
+    export PODPY_TEST_CACHE=$cache/user
     exec unshare --mount --propagation private \
         bash "$support/bed.sh" "$checkout" "$test_user" "$venv/bin/python" "${what[@]}" "$@"
 }

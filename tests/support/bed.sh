@@ -63,7 +63,7 @@ as_user() {
             env -i HOME="$base/home" USER="$user" LOGNAME="$user" SHELL=/bin/sh LANG=C.UTF-8 \
             PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin TERM="${TERM:-dumb}" \
             XDG_RUNTIME_DIR="$runtime/user" TMPDIR="$base/tmp" \
-            CI="${CI:-}" PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" "$@"
+            CI="${CI:-}" PODPY_TEST_CACHE="${PODPY_TEST_CACHE:-}" PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" "$@"
     )
 }
 

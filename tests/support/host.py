@@ -73,3 +73,9 @@ def require(*things: str) -> None:
     if STRICT:
         pytest.fail(f"{'; '.join(reasons)} (CI is strict: tests/run.sh must provide it)")
     pytest.skip("; ".join(reasons))
+
+
+def require_or_exit(*things: str) -> None:
+    """For programs that are no tests: say what is missing, and end."""
+    if reasons := [reason for thing in things if (reason := missing(thing))]:
+        raise SystemExit("; ".join(reasons))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from support import host, images
@@ -16,7 +18,10 @@ class Podman(Tool):
     def __init__(self, directory: Path, driver: str = "") -> None:
         env = environment(directory)
         env.pop("PYTHONPATH", None)
-        root, runroot = directory / "graph", directory / "run" / "graph"
+        # podman refuses a runroot of more than 50 characters.
+        self.run = Path(tempfile.mkdtemp(prefix="pm", dir=os.environ.get("XDG_RUNTIME_DIR")))
+        env["XDG_RUNTIME_DIR"] = str(self.run)
+        root, runroot = directory / "graph", self.run / "g"
         fixed = ["--root", root, "--runroot", runroot, "--storage-driver", driver or best_driver()]
         fixed += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
         super().__init__([host.program("podman"), *map(str, fixed)], env, directory)
@@ -56,6 +61,7 @@ class Podman(Tool):
                 os.kill(pid, 15)
             except ProcessLookupError:
                 pass
+        shutil.rmtree(self.run, ignore_errors=True)
 
 
 def best_driver() -> str:

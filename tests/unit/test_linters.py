@@ -23,7 +23,8 @@ def lint(tool: str, *arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", tool, *arguments], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, f"\n{done.stdout}{done.stderr}"
+    if done.returncode != 0:
+        pytest.fail(f"{tool}:\n{done.stdout}{done.stderr}", pytrace=False)
 
 
 def test_ruff_check() -> None:
