@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-_FORMAT = 1
+_FORMAT = 2
 _USR, _ETC = "/usr/share/containers", "/etc/containers"
 
 
@@ -82,7 +82,11 @@ class NetworkDefaults:
 
 @record
 class EngineDefaults:
-    """``[engine]``: how podpy itself behaves.  Times are seconds."""
+    """``[engine]``: how podpy itself behaves.  Times are seconds.
+
+    ``token_servers`` is podpy's own: hosts outside a registry's domain that may
+    be shown its credentials (see ``podpy.registry.tokens``).
+    """
 
     cgroup_manager: str = ""
     detach_keys: str = "ctrl-p,ctrl-q"
@@ -95,6 +99,7 @@ class EngineDefaults:
     retry: int = 3
     retry_delay: str = ""
     stop_timeout: int = 10
+    token_servers: tuple[str, ...] = ()
 
 
 @record

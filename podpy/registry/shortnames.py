@@ -159,13 +159,13 @@ def _serves(mirror: Endpoint, reference: Reference) -> bool:
 
 
 def _moved(reference: Reference, rule: RegistryRule, location: str) -> Reference:
-    """``reference`` with the part that the rule's prefix covers replaced by ``location``."""
-    if rule.prefix.startswith("*."):
-        rest = f"/{reference.repository}"
-    else:
-        rest = reference.name.removeprefix(rule.prefix)
-    registry, _, repository = f"{location}{rest}".partition("/")
-    checked = references.parse(f"{registry}/{repository}")
-    moved = replace(checked, tag=reference.tag, digest=reference.digest)
-    # A location is taken as it stands: docker.io/app gets no library/ here.
-    return replace(moved, registry=registry, repository=repository)
+    """``reference`` with the part that the rule's prefix covers replaced by ``location``.
+
+    A location is taken as it stands: no ``library/`` is added to it.
+    """
+    whole = str(reference)
+    covered = len(reference.registry) if rule.prefix.startswith("*.") else len(rule.prefix)
+    registry, path, tag, digest = references.split(location + whole[covered:])
+    if not registry:
+        raise UsageError(f"registries.conf: location {location!r} begins with no registry")
+    return Reference(registry=registry, repository=path, tag=tag, digest=digest)

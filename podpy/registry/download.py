@@ -1,0 +1,160 @@
+"""One blob, resumed where it stopped, and passed on while it arrives.
+
+What was received is kept in ``downloads/<hex>`` of the cache directory until
+it is whole, so a pull that was cut off, by the network or by the user, goes
+on at that byte.  Whoever takes the bytes verifies them, and discards the file
+when they are wrong: then they are of no use to the next attempt.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING
+
+from urllib3.exceptions import HTTPError
+
+from podpy import files, paths
+from podpy.errors import ImageError, RegistryError
+from podpy.registry.client import Repository, chunks, open_foreign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from urllib3.response import BaseHTTPResponse as Response
+
+    from podpy.model import Descriptor
+
+_READ = 1 << 20
+_STALLED = 5.0
+
+
+def directory() -> str:
+    """Where unfinished downloads are."""
+    return f"{paths.cache_home()}/downloads"
+
+
+class Download:
+    """The download of one blob; use as a context manager.
+
+    ``sink`` is given every byte once and in order, those of an earlier
+    attempt first.  ``progress`` is told how many bytes arrived.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        blob: Descriptor,
+        sink: Callable[[bytes], None],
+        progress: Callable[[int], None],
+    ) -> None:
+        self._repository = repository
+        self._blob = blob
+        self._sink = sink
+        self._progress = progress
+        self._size = 0
+        self.path = ""
+        self._fd = -1
+
+    def __enter__(self) -> Download:
+        files.make_directory(directory())
+        self.path, self._fd = _claim(f"{directory()}/{self._blob.digest[7:]}")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._fd)
+
+    def run(self) -> None:
+        """Receive the whole blob; afterwards ``path`` holds it, on disk."""
+        while data := os.read(self._fd, _READ):
+            self._take(data)
+        stalls = 0
+        while self._size < self._blob.size:
+            before, failure = self._size, "the answer ended early"
+            try:
+                self._receive(self._open())
+            except HTTPError as error:
+                failure = f"{type(error).__name__}: {error}"
+            stalls = 0 if self._size > before else stalls + 1
+            if stalls:
+                self._pause(stalls, failure)
+        os.fsync(self._fd)
+
+    def discard(self) -> None:
+        """Remove what was received: it is not the blob, nor the beginning of it."""
+        files.unlink(self.path)
+
+    def _pause(self, stalls: int, failure: str) -> None:
+        transport = self._repository.transport
+        if stalls > transport.access.retries:
+            raise RegistryError(
+                f"{self._repository.name}: blob {self._blob.digest}: {failure}",
+                hint="pull again: what was received is kept",
+            )
+        transport.wait(stalls - 1)
+
+    def _take(self, data: bytes) -> None:
+        self._size += len(data)
+        self._sink(data)
+        self._progress(len(data))
+
+    def _open(self) -> Response:
+        """A stream that goes on at our offset."""
+        urls = self._blob.urls
+        if urls and "foreign" in self._blob.media_type:
+            answer = open_foreign(self._repository.transport, urls[0])
+            if answer.status != 200:
+                raise RegistryError(f"foreign layer {urls[0]!a}: got status {answer.status}")
+            return answer
+        answer = self._repository.open_blob(self._blob.digest, self._size)
+        if answer.status == 416:
+            answer.release_conn()
+            raise self._wrong("the registry's copy is shorter than its manifest says")
+        return answer
+
+    def _receive(self, answer: Response) -> None:
+        skip = 0
+        if answer.status == 200:
+            skip = self._size  # the server does not do ranges: what we have goes by unread
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {self._size}-"):
+            answer.close()
+            raise RegistryError(f"{self._repository.name}: answers with another range than asked")
+        for data in chunks(answer):
+            fresh = data[skip:] if skip else data
+            skip = max(0, skip - len(data))
+            if self._size + len(fresh) > self._blob.size:
+                answer.close()
+                raise self._wrong(f"more than the {self._blob.size} bytes promised")
+            if fresh:
+                files.write_all(self._fd, fresh)
+                self._take(fresh)
+        answer.release_conn()
+        if self._size < self._blob.size and "Content-Length" in answer.headers:
+            raise self._wrong(f"{self._size} bytes instead of the {self._blob.size} promised")
+
+    def _wrong(self, why: str) -> ImageError:
+        return ImageError(f"{self._repository.name}: blob {self._blob.digest}: {why}")
+
+
+def _claim(path: str) -> tuple[str, int]:
+    """The file of a download, locked for us: ``(path, descriptor)``.
+
+    While another podpy is receiving the same blob we wait for it as long as
+    the file grows; one that stands still is left alone and we use our own.
+    """
+    size, since = -1, time.monotonic()
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink:
+                return path, fd
+        except BlockingIOError:
+            now = os.fstat(fd).st_size
+            if now != size:
+                size, since = now, time.monotonic()
+            elif time.monotonic() - since > _STALLED:
+                path, since = f"{path}.{os.getpid()}", time.monotonic()
+        os.close(fd)
+        time.sleep(0.1)
