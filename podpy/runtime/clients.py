@@ -1,0 +1,144 @@
+"""The supervisor's side of one attached client: a socket that never blocks.
+
+What the client does not take at once waits in a queue.  Small writes are joined
+there, so a queue is a few large frames, never a list of a million small ones.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+import _socket
+
+from podpy.runtime import frames
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Output that may wait for one client.  Beyond it, a client reads on in the log
+# file; where there is no such file, the foreground client slows the payload
+# down (as a pipe would), and any other client is sent away.
+BOUND = 1 << 20
+
+_CARRIED = ("greeted", "lagging", "waiting", "mark", "log_fd")
+
+
+class Client:
+    """One connection: what it wants, and what still has to be sent to it."""
+
+    def __init__(self, fd: int, wants: bytes = b"", *, foreground: bool = False) -> None:
+        self.fd = fd
+        self.wants = wants
+        self.foreground = foreground
+        self.greeted = foreground
+        self.lagging = False
+        self.gone = False
+        self.waiting = 0  # bytes in the queue
+        self.mark = 0  # where in the log the first waiting output is
+        self.log_fd = -1  # the log, on its way to a client that was too slow
+        self._queue: list[bytearray] = []
+        posix.set_blocking(fd, False)
+
+    @classmethod
+    def restore(cls, carried: dict[str, Any]) -> Client:
+        """The client that :meth:`carry` described, after a re-execution."""
+        client = cls(carried["fd"], carried["wants"], foreground=carried["foreground"])
+        for name in _CARRIED:
+            setattr(client, name, carried[name])
+        client._queue = [bytearray(frame) for frame in carried["queue"]]
+        return client
+
+    def carry(self) -> dict[str, Any]:
+        """Everything about this client in values that ``marshal`` knows."""
+        carried = {name: getattr(self, name) for name in ("fd", "wants", "foreground", *_CARRIED)}
+        carried["queue"] = [bytes(frame) for frame in self._queue]
+        return carried
+
+    @property
+    def pending(self) -> bool:
+        """Something waits for room in the socket."""
+        return bool(self._queue) or self.log_fd >= 0
+
+    def output(self, word: bytes, data: bytes, position: int) -> None:
+        """Send output, or the news that the log has some."""
+        if self.lagging or b"w" in self.wants:
+            self._notify()
+        elif (b"o" if word == frames.STDOUT else b"e") in self.wants:
+            if not self._queue:
+                self.mark = position
+            self.send(word, data)
+
+    def send(self, word: bytes, data: bytes = b"") -> None:
+        """Send one frame, now or when the client has room for it."""
+        if not self.pending:
+            try:
+                posix.writev(self.fd, (word, data))
+                return
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.gone = True
+                return
+        self._enqueue(word, data)
+
+    def flush(self) -> None:
+        """Send what waits, as far as the client takes it."""
+        try:
+            if self.log_fd >= 0:
+                self._hand_over_log()
+            while self._queue:
+                posix.write(self.fd, self._queue[0])
+                self.waiting -= len(self._queue.pop(0)) - 1
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.gone = True
+
+    def redirect_to_log(self, log_fd: int) -> None:
+        """Drop what waits: the client finds it, and all that follows, in the log."""
+        self.lagging = True
+        self.log_fd = log_fd
+        self._queue.clear()
+        self.waiting = 0
+
+    def _hand_over_log(self) -> None:
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, self.log_fd.to_bytes(4, sys.byteorder))
+        connection = _socket.socket(fileno=self.fd)
+        try:
+            connection.sendmsg([frames.LAGGED, b"%d" % self.mark], [rights])
+        finally:
+            connection.detach()
+        posix.close(self.log_fd)
+        self.log_fd = -1
+
+    def dismiss(self, reason: bytes) -> None:
+        """End the connection, and say why."""
+        self._queue.clear()
+        self.send(frames.REFUSED, reason)
+        self.gone = True
+
+    def close(self) -> None:
+        posix.close(self.fd)
+        if self.log_fd >= 0:
+            posix.close(self.log_fd)
+
+    def _notify(self) -> None:
+        if self.pending:
+            return
+        try:
+            posix.write(self.fd, frames.GREW)
+        except BlockingIOError:
+            pass  # earlier news are still unread: they tell the same
+        except OSError:
+            self.gone = True
+
+    def _enqueue(self, word: bytes, data: bytes) -> None:
+        last = self._queue[-1] if self._queue else b""
+        is_output = word in (frames.STDOUT, frames.STDERR)
+        if is_output and last[:1] == word and len(last) + len(data) <= frames.CHUNK + 1:
+            self._queue[-1] += data
+        else:
+            self._queue.append(bytearray(word + data))
+        self.waiting += len(data)

@@ -1,0 +1,162 @@
+"""A supervisor in 8 MB: re-execution with nothing but compiled code and data.
+
+A process forked from the command line drags its modules along for as long as
+the container lives.  ``execve`` drops them: the new interpreter gets the
+compiled code of the few modules it needs, the task and the carried state in one
+sealed memory file, and its streams as inherited descriptors.  It reads no file
+of podpy's, so replacing or removing podpy under running containers is harmless.
+
+Children stay children, the subreaper stays one, and the process is dumpable
+again, as a process of the user's without secrets should be.
+
+The code that deletes a removed container's tree lies in the same file.  It is
+loaded, with the parts of the standard library it needs, only when that time comes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import marshal
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_SUPERVISOR = ("frames", "loop", "clients", "logs", "traffic", "teardown", "lean", "supervisor")
+_SWEEP = (
+    "errors",
+    "model",
+    "paths",
+    "files",
+    "kernel.process",
+    "kernel.libc",
+    "kernel.userns",
+    "storage.staging",
+)
+_PACKAGES = ("podpy", "podpy.runtime", "podpy.kernel", "podpy.storage")
+_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME", "TMPDIR")
+_HEAD = 8  # bytes of the file's first number: where the index begins
+
+# All that the new interpreter is told: find the loader in the file, and run it.
+_BOOTSTRAP = """import marshal, posix, sys
+fd = int(sys.argv[1])
+sys.modules["__future__"] = type(sys)("__future__")
+sys.modules["__future__"].annotations = None
+start = int.from_bytes(posix.pread(fd, 8, 0), "little")
+index = marshal.loads(posix.pread(fd, posix.fstat(fd).st_size - start, start))
+offset, size = index["code"]["podpy.runtime.lean"]
+space = {"__name__": "podpy.runtime.lean"}
+exec(marshal.loads(posix.pread(fd, size, offset)), space)
+space["wake"](fd, index)
+"""
+
+_F_ADD_SEALS = 1033
+_SEALS = 0xF  # no more seals, no shrinking, no growing, no writing
+
+
+class Bundle:
+    """An importer of the modules in a memory file (PEP 451's finder and loader)."""
+
+    def __init__(self, fd: int, code: dict[str, tuple[int, int]]) -> None:
+        self._fd = fd
+        self._code = code
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> Any:
+        if name not in self._code and name not in _PACKAGES:
+            return None
+        specification: Any = sys.modules["_frozen_importlib"].ModuleSpec
+        return specification(name, self, is_package=name in _PACKAGES)
+
+    def create_module(self, _spec: object) -> None:
+        """The default module object will do."""
+
+    def exec_module(self, module: Any) -> None:
+        if module.__name__ in self._code:
+            offset, size = self._code[module.__name__]
+            exec(marshal.loads(posix.pread(self._fd, size, offset)), module.__dict__)
+
+
+def load(module: str, function: str) -> Callable[[str], object]:
+    """``module.function``, from the bundle or wherever the caller's code comes from."""
+    __import__(module)
+    found: Callable[[str], object] = getattr(sys.modules[module], function)
+    return found
+
+
+def reexecute(task: dict[str, Any], carried: dict[str, Any], descriptors: list[int]) -> None:
+    """Become a lean supervisor; returns (by ``OSError``) only where that is impossible."""
+    names = [f"podpy.runtime.{name}" for name in _SUPERVISOR]
+    if task["remove"] and task.get("sweep"):
+        names += [f"podpy.{name}" for name in _SWEEP]
+    bundle = _bundle(names, {"task": task, "carried": carried, "descriptors": descriptors})
+    kept = {bundle, *descriptors}
+    for entry in posix.listdir("/proc/self/fd"):
+        if int(entry) > 2:
+            _set_inheritable(int(entry), int(entry) in kept)
+    python = sys.executable or "/proc/self/exe"
+    title = f"podpy supervisor of {task['name']} {task['id'][:12]}"
+    environment = {k: v for k, v in posix.environ.items() if k in _ENVIRONMENT}
+    try:
+        posix.execve(python, [python, "-IS", "-c", _BOOTSTRAP, str(bundle), title], environment)
+    finally:
+        for fd in kept:
+            _set_inheritable(fd, False)
+        posix.close(bundle)
+
+
+def wake(fd: int, index: dict[str, Any]) -> None:
+    """The first call in the new interpreter: supervise on."""
+    for each in (fd, *index["descriptors"]):
+        _set_inheritable(each, False)
+    finders: list[Any] = sys.meta_path
+    finders.insert(0, Bundle(fd, index["code"]))
+    name_process()
+    from podpy.runtime.supervisor import Supervisor
+
+    Supervisor(index["task"], index["carried"]).supervise()
+
+
+def name_process() -> None:
+    """The name that ``ps`` and ``top`` show; without it, all are called ``python3``."""
+    try:
+        fd = posix.open("/proc/self/comm", posix.O_WRONLY | posix.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        posix.write(fd, b"podpy")
+    finally:
+        posix.close(fd)
+
+
+def _set_inheritable(fd: int, wanted: bool) -> None:
+    try:
+        posix.set_inheritable(fd, wanted)
+    except OSError:
+        pass  # the descriptor that listed the others
+
+
+def _bundle(names: list[str], state: dict[str, Any]) -> int:
+    """The sealed memory file: where the index begins, code of every module, index."""
+    parts = [b""]
+    table = {}
+    offset = _HEAD
+    for name in names:
+        parts.append(_code(name))
+        table[name] = (offset, len(parts[-1]))
+        offset += len(parts[-1])
+    parts[0] = offset.to_bytes(_HEAD, "little")
+    parts.append(marshal.dumps({**state, "code": table}))
+    fd = posix.memfd_create("podpy", posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
+    posix.writev(fd, parts)
+    fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+    return fd
+
+
+def _code(name: str) -> bytes:
+    """A module's compiled code, from wherever this process has it: pyc, zip or bundle."""
+    __import__(name)
+    loader: Any = sys.modules[name].__spec__.loader  # type: ignore[union-attr]
+    return marshal.dumps(loader.get_code(name))

@@ -1,0 +1,183 @@
+"""What is left to do when a container's pid 1 has ended.
+
+Every step bears that somebody else did it first, or that the step before it
+was never reached: a supervisor may be killed between any two of them.
+"""
+
+from __future__ import annotations
+
+import posix
+import select
+
+import _signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+_HELPER_PATIENCE = 2.0  # seconds between SIGTERM and SIGKILL
+
+
+def exit_code(status: posix.waitid_result) -> int:
+    """The shell's number for how a process ended: its own, or 128 + the signal."""
+    return status.si_status if status.si_code == posix.CLD_EXITED else 128 + status.si_status
+
+
+def oom_killed(cgroup: str) -> bool:
+    """The kernel killed a process of this cgroup for want of memory."""
+    if not cgroup:
+        return False
+    try:
+        lines = read_file(f"{cgroup}/memory.events").splitlines()
+    except OSError:
+        return False
+    return any(line.startswith(b"oom_kill ") and line[9:] != b"0" for line in lines)
+
+
+def read_file(path: str) -> bytes:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(fd, 65536)
+    finally:
+        posix.close(fd)
+
+
+def remove_cgroup(path: str) -> None:
+    """Kill what is left in the container's cgroup (``exec`` sessions) and remove it."""
+    if not path:
+        return
+    for _attempt in range(50):
+        try:
+            posix.rmdir(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            _kill_cgroup(path)
+            select.poll().poll(2)  # the killed processes are on their way out
+
+
+def _kill_cgroup(path: str) -> None:
+    try:
+        for entry in posix.listdir(path):
+            if entry not in (".", "..") and is_directory(f"{path}/{entry}"):
+                remove_cgroup(f"{path}/{entry}")
+        fd = posix.open(f"{path}/cgroup.kill", posix.O_WRONLY | posix.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        posix.write(fd, b"1")
+    except OSError:
+        pass
+    finally:
+        posix.close(fd)
+
+
+def is_directory(path: str) -> bool:
+    try:
+        return posix.lstat(path).st_mode & 0o170000 == 0o040000
+    except OSError:
+        return False
+
+
+def signal_helpers(pidfds: Sequence[int], number: int = _signal.SIGTERM) -> None:
+    """Ask the network helpers to end; those that already have are no error."""
+    for fd in pidfds:
+        try:
+            _signal.pidfd_send_signal(fd, number)
+        except OSError:
+            pass
+
+
+def await_helpers(pidfds: Sequence[int]) -> None:
+    """Wait until the helpers are gone; kill those that take too long."""
+    poll = select.poll()
+    for fd in pidfds:
+        poll.register(fd, select.POLLIN)
+    left = len(pidfds)
+    while left:
+        ended = poll.poll(_HELPER_PATIENCE * 1000)
+        if not ended:
+            signal_helpers(pidfds, _signal.SIGKILL)
+        for fd, _event in ended:
+            poll.unregister(fd)
+            left -= 1
+
+
+def remove_run_directory(path: str) -> None:
+    """Remove the container's sockets and their directory."""
+    try:
+        for entry in posix.listdir(path):
+            unlink(f"{path}/{entry}")
+        posix.rmdir(path)
+    except OSError:
+        pass  # gone already, or somebody put something of his own there
+
+
+def unlink(path: str) -> None:
+    try:
+        posix.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def retire(task: Mapping[str, Any]) -> list[str]:
+    """Release what a removed container holds; return the trees that can now be deleted.
+
+    Its directory (and its anonymous volumes) go to ``tmp/`` by ``rename``, under
+    names that tell whose work they are: should this process die, anybody sees
+    that and finishes it.  The name is released last: until then it is taken.
+    """
+    owner = task["state"]["supervisor"]
+    trees = []
+    for path in (task["directory"], *task.get("discard", ())):
+        tree = "{}/removed.{}.{}.{}.{}".format(
+            task["tmp"], owner["pid"], owner["start"], owner["boot_id"][:8], posix.urandom(4).hex()
+        )
+        try:
+            posix.rename(path, tree)
+        except OSError:
+            continue
+        trees.append(tree)
+    for path in task.get("release", ()):
+        unlink(path)
+    return trees
+
+
+def to_json(value: Any) -> str:
+    """JSON of dict, list, tuple, str, int, float, bool and None.
+
+    The supervisor's only need for JSON is its state file, a few hundred bytes:
+    this costs less memory than the ``_json`` library.
+    """
+    if isinstance(value, dict):
+        return "{%s}" % ",".join(f"{_quoted(k)}:{to_json(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return "[%s]" % ",".join(map(to_json, value))
+    if isinstance(value, str):
+        return _quoted(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
+
+
+def _quoted(text: str) -> str:
+    characters = (
+        f"\\u{ord(c):04x}" if c < " " or c in '"\\' or "\ud800" <= c <= "\udfff" else c
+        for c in text
+    )
+    return '"%s"' % "".join(characters)
+
+
+def write_state(directory: str, state: Mapping[str, Any]) -> None:
+    """Replace the container's ``state.json`` in one step."""
+    path = f"{directory}/state.json"
+    temporary = f"{directory}/.state.json.{posix.getpid()}.tmp"
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
+    fd = posix.open(temporary, flags, 0o600)
+    try:
+        posix.write(fd, to_json(dict(state)).encode() + b"\n")
+    finally:
+        posix.close(fd)
+    posix.rename(temporary, path)
