@@ -14,7 +14,6 @@ from podpy.errors import HostError, StateError
 from podpy.kernel import capabilities, libc, process, seccomp, userns
 from podpy.kernel.userns import IdMap
 from podpy.model import ContainerState, Status, to_dict
-from podpy.net import resolv, slirp
 from podpy.runtime import launch, network, spec, supervisor
 from podpy.storage import containers
 
@@ -65,7 +64,9 @@ def _order(
         plan=plan,
         directory=directory,
         task=_task(ctx, record, directory, run_directory, detached),
-        state=ContainerState(status=Status.RUNNING, address=_address(record)),
+        state=ContainerState(
+            status=Status.RUNNING, address=network.outlook(record.network).address
+        ),
         network=_network(ctx, record, run_directory),
     )
 
@@ -288,9 +289,11 @@ def _made_files(
         other = containers.resolve(ctx.store, record.network.target)
         source = ctx.store.container(other.record.id)
     else:
-        contents["resolv.conf"] = _resolv_conf(record)
+        resolv_conf = network.resolv_text(record)
+        if resolv_conf is not None:
+            contents["resolv.conf"] = resolv_conf
         if not record.no_hosts:
-            contents["hosts"] = _hosts(record)
+            contents["hosts"] = network.hosts_text(record, _hostname(record))
     for name, text in contents.items():
         # In place, not by rename: a bind mount follows the inode.
         files.write_atomic(f"{directory}/{name}", text, mode=0o644)
@@ -319,58 +322,16 @@ def _container_env(record: ContainerRecord) -> str:
     return "".join(f'{key}="{value}"\n' for key, value in lines.items())
 
 
-def _resolv_conf(record: ContainerRecord) -> str:
-    kind = record.network.kind
-    if record.dns == ("none",):
-        return ""
-    settings = slirp.parse_options(record.network.options) if kind == "slirp4netns" else None
-    return resolv.resolv_conf(
-        resolv.host_resolv_conf(),
-        servers=record.dns,
-        search=record.dns_search,
-        options=record.dns_options,
-        forwarder=settings.resolver if settings else "",
-        host_network=kind == "host",
-        fallback=resolv.systemd_resolv_conf(),
-    )
-
-
-def _hosts(record: ContainerRecord) -> str:
-    kind = record.network.kind
-    host_access, gateway = kind == "host", "127.0.0.1" if kind == "host" else ""
-    if kind == "slirp4netns":
-        settings = slirp.parse_options(record.network.options)
-        if settings.allow_host_loopback:
-            host_access, gateway = True, settings.gateway
-    extra = {"base": resolv.host_hosts()} if kind == "host" else {}
-    return resolv.hosts_file(
-        names=(_hostname(record), record.name),
-        address=_address(record) or "127.0.0.1",
-        extra=record.hosts,
-        gateway=gateway,
-        host_access=host_access,
-        **extra,
-    )
-
-
 # --- the network -------------------------------------------------------------
 
 
-def _address(record: ContainerRecord) -> str:
-    if record.network.kind == "slirp4netns":
-        return slirp.parse_options(record.network.options).address
-    return ""
-
-
 def _network(ctx: Context, record: ContainerRecord, run_directory: str) -> launch.Network | None:
-    if record.network.kind == "slirp4netns":
-        return network.Slirp(
-            slirp.parse_options(record.network.options),
-            record.ports,
-            api_socket=f"{run_directory}/net.sock",
-            holder=lambda mapping: _port_holder(ctx.store, record.id, mapping),
-        )
-    return None
+    return network.driver(
+        record.network,
+        record.ports,
+        directory=run_directory,
+        holder=lambda mapping: _port_holder(ctx.store, record.id, mapping),
+    )
 
 
 def _port_holder(store: Store, own_id: str, mapping: PortMapping) -> str:

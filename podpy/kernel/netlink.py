@@ -23,13 +23,9 @@ NLM_F_ACK = 4
 NLM_F_DUMP = 0x300
 
 RTM_NEWLINK = 16
-RTM_GETADDR = 22
 RTM_GETROUTE = 26
 
 IFF_UP = 1
-IFA_ADDRESS = 1
-IFA_LOCAL = 2
-RTA_DST = 1
 RTA_OIF = 4
 RTA_GATEWAY = 5
 
@@ -37,7 +33,6 @@ LOOPBACK_INDEX = 1  # the first interface of every network namespace
 
 _HEADER = "=IHHII"  # length, type, flags, sequence, port
 _LINK = "=BxHiII"  # family, device type, index, flags, mask of changed flags
-_ADDRESS = "=BBBBI"  # family, prefix length, flags, scope, index
 _ROUTE = "=BBBBBBBBI"  # family, two prefix lengths, tos, table, protocol, scope, type, flags
 _HEADER_SIZE = calcsize(_HEADER)
 
@@ -47,20 +42,6 @@ def set_loopback_up() -> None:
     body = pack(_LINK, _socket.AF_UNSPEC, 0, LOOPBACK_INDEX, IFF_UP, IFF_UP)
     for _ in _exchange(RTM_NEWLINK, NLM_F_ACK, body):
         pass
-
-
-def addresses() -> list[tuple[int, str, int]]:
-    """Every address of the current namespace: interface index, address, prefix length."""
-    found = []
-    body = pack(_ADDRESS, _socket.AF_UNSPEC, 0, 0, 0, 0)
-    for answer in _exchange(RTM_GETADDR, NLM_F_DUMP, body):
-        family, prefix, _, _, index = unpack_from(_ADDRESS, answer)
-        values = _attributes(answer[calcsize(_ADDRESS) :])
-        # A point-to-point interface has its peer in IFA_ADDRESS.
-        raw = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
-        if raw and family in (_socket.AF_INET, _socket.AF_INET6):
-            found.append((index, _socket.inet_ntop(family, raw), prefix))
-    return found
 
 
 def default_gateways() -> list[tuple[int, str]]:

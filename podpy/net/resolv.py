@@ -25,7 +25,7 @@ SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 HOST_GATEWAY = "host-gateway"
 HOST_NAMES = ("host.containers.internal", "host.docker.internal")
 
-_CLEAN_HOSTS = """\
+CLEAN_HOSTS = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
 fe00::0\tip6-localnet
@@ -45,7 +45,7 @@ def hosts_file(
     extra: Iterable[str] = (),
     gateway: str = "",
     host_access: bool = False,
-    base: str = _CLEAN_HOSTS,
+    base: str = CLEAN_HOSTS,
 ) -> str:
     """The container's hosts file.
 

@@ -21,6 +21,7 @@ from podpy.net.helper import Helper, boolean, locate, open_log
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 DEVICE = "tap0"
 MTU = 65520
@@ -60,7 +61,7 @@ class Settings:
 
 def parse_options(options: Iterable[str]) -> Settings:
     """The settings for ``key=value`` options; :class:`UsageError` for what cannot be honoured."""
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for option in options:
         key, _, value = option.partition("=")
         if key == "port_handler":

@@ -1,45 +1,46 @@
-"""The network helpers as the launch sees them: started beside the mounts, awaited before GO."""
+"""How a container's network is brought up: the drivers that launch calls, and what they imply.
+
+:func:`outlook` says before anything runs what a container on a network will
+see; the hosts file and resolv.conf are made of it.  :func:`driver` gives the
+object by which S starts the helper while the container's root is mounted.
+Host ports are taken in S, after M was forked: a copy of a held UDP socket in
+any other process would keep the helper from binding its port.
+"""
 
 from __future__ import annotations
 
-from podpy.net import ports, slirp
+from podpy.model import ContainerRecord, NetworkMode, PortMapping, record
+from podpy.net import pasta, ports, resolv, slirp
 from podpy.runtime.launch import Network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
-    from podpy.model import PortMapping
     from podpy.net.helper import Helper
-    from podpy.net.ports import Assignment, Holder
+    from podpy.net.ports import Holder
+
+    Ports = tuple[PortMapping, ...]
 
 
 class Slirp(Network):
-    """slirp4netns with its published ports."""
+    """slirp4netns; ports are published through its API socket once it runs."""
 
-    def __init__(
-        self,
-        settings: slirp.Settings,
-        mappings: Sequence[PortMapping],
-        *,
-        api_socket: str,
-        holder: Holder | None = None,
-    ) -> None:
+    def __init__(self, settings: slirp.Settings, wanted: Ports, *, directory: str, holder: Holder):
+        slirp.check_publishable(wanted)
         self._settings = settings
-        self._mappings = tuple(mappings)
-        self._api_socket = api_socket if mappings else ""
+        self._api_socket = f"{directory}/slirp.sock" if wanted else ""
         self._holder = holder
+        self._wanted = wanted
+        self._assignment = ports.Assignment()
         self._helper: Helper | None = None
-        self._assignment: Assignment | None = None
 
     def start(self, pid: int) -> None:
-        slirp.check_publishable(self._mappings)
-        self._assignment = ports.assign(self._mappings, holder=self._holder)
+        self._assignment = ports.assign(self._wanted, holder=self._holder)
         self._helper = slirp.start(pid, self._settings, api_socket=self._api_socket)
 
-    def wait(self) -> tuple[PortMapping, ...]:
-        assert self._helper is not None and self._assignment is not None
+    def wait(self) -> Ports:
+        assert self._helper is not None
         self._helper.wait_ready()
         self._assignment.hand_over()
         for mapping in self._assignment.mappings:
@@ -48,11 +49,146 @@ class Slirp(Network):
         return self._assignment.mappings
 
     def stop(self) -> None:
-        if self._assignment:
-            self._assignment.close()
-        if self._helper:
-            self._helper.stop()
+        _stop(self._helper, self._assignment)
 
     def facts(self) -> dict[str, Any]:
+        return _facts(self._helper)
+
+
+class Pasta(Network):
+    """pasta; it binds the published ports as it starts."""
+
+    def __init__(self, settings: pasta.Settings, wanted: Ports, *, directory: str, holder: Holder):
+        self._settings = settings
+        self._directory = directory
+        self._holder = holder
+        self._wanted = wanted
+        self._assignment = ports.Assignment()
+        self._helper: Helper | None = None
+
+    def start(self, pid: int) -> None:
+        self._assignment = ports.assign(self._wanted, holder=self._holder)
+        self._assignment.hand_over()
+        self._helper = pasta.start(
+            pid, self._settings, self._assignment.mappings, directory=self._directory
+        )
+
+    def wait(self) -> Ports:
         assert self._helper is not None
-        return {"helpers": [self._helper.pid], "keep": [self._helper.exit_fd]}
+        pasta.wait_ready(self._helper, self._assignment.mappings, holder=self._holder)
+        self._assignment.close()
+        return self._assignment.mappings
+
+    def stop(self) -> None:
+        _stop(self._helper, self._assignment)
+
+    def facts(self) -> dict[str, Any]:
+        return _facts(self._helper)
+
+
+def _stop(helper: Helper | None, assignment: ports.Assignment) -> None:
+    assignment.close()
+    if helper:
+        helper.stop()
+
+
+def _facts(helper: Helper | None) -> dict[str, Any]:
+    assert helper is not None
+    return {"helpers": [helper.pid], "keep": [helper.exit_fd] if helper.exit_fd >= 0 else []}
+
+
+def driver(mode: NetworkMode, wanted: Ports, *, directory: str, holder: Holder) -> Network | None:
+    """The driver for a network mode; None where no helper is needed.
+
+    ``wanted`` are the ports to publish, ``directory`` is the container's run
+    directory, ``holder`` may name the container that has a used port.
+    """
+    if mode.kind == "slirp4netns":
+        settings = slirp.parse_options(mode.options)
+        return Slirp(settings, wanted, directory=directory, holder=holder)
+    if mode.kind == "pasta":
+        copied = pasta.parse_options(mode.options)
+        return Pasta(copied, wanted, directory=directory, holder=holder)
+    return None
+
+
+@record
+class Outlook:
+    """What a container can know of its network before it starts.
+
+    ``address`` is its own, ``gateway`` the one by which it reaches the host
+    (both may be empty), ``forwarder`` that of a resolver which the helper
+    provides; ``host_access`` says that the host's loopback is open to it.
+    """
+
+    address: str = ""
+    gateway: str = ""
+    forwarder: str = ""
+    host_access: bool = False
+
+
+def outlook(mode: NetworkMode) -> Outlook:
+    """The outlook of a network mode; raises :class:`UsageError` for bad options."""
+    if mode.kind == "slirp4netns":
+        return _slirp_outlook(slirp.parse_options(mode.options))
+    if mode.kind == "pasta":
+        return _pasta_outlook(pasta.parse_options(mode.options))
+    if mode.kind == "host":
+        return Outlook(address=resolv.host_address(), gateway="127.0.0.1", host_access=True)
+    return Outlook()
+
+
+def _slirp_outlook(settings: slirp.Settings) -> Outlook:
+    """Without the loopback, services on the host's own address can still be reached."""
+    open_loopback = settings.allow_host_loopback
+    return Outlook(
+        address=settings.address,
+        gateway=settings.gateway if open_loopback else resolv.host_address(),
+        forwarder=settings.resolver,
+        host_access=open_loopback,
+    )
+
+
+def _pasta_outlook(settings: pasta.Settings) -> Outlook:
+    """The container has the host's address: the host itself is behind the gateway, or nowhere.
+
+    pasta forwards DNS over UDP only, so a resolver that can be asked directly is.
+    """
+    servers, _, _ = resolv.parse_resolv_conf(resolv.host_resolv_conf())
+    behind_loopback = not servers or servers[0].startswith("127.")
+    return Outlook(
+        address=settings.address or resolv.host_address(),
+        gateway=pasta.default_gateway() if settings.map_gateway else "",
+        forwarder=settings.resolver if behind_loopback else "",
+        host_access=settings.map_gateway,
+    )
+
+
+def hosts_text(container: ContainerRecord, hostname: str) -> str:
+    """The container's ``/etc/hosts``."""
+    seen = outlook(container.network)
+    on_host = container.network.kind == "host"
+    return resolv.hosts_file(
+        names=(hostname, container.name),
+        address=seen.address or "127.0.0.1",
+        extra=container.hosts,
+        gateway=seen.gateway,
+        host_access=seen.host_access,
+        base=resolv.host_hosts() if on_host else resolv.CLEAN_HOSTS,
+    )
+
+
+def resolv_text(container: ContainerRecord) -> str | None:
+    """The container's ``/etc/resolv.conf``; None when the image's own stays (``--dns none``)."""
+    if not resolv.own_files_wanted(container.dns):
+        return None
+    seen = outlook(container.network)
+    return resolv.resolv_conf(
+        resolv.host_resolv_conf(),
+        servers=container.dns,
+        search=container.dns_search,
+        options=container.dns_options,
+        forwarder=seen.forwarder,
+        host_network=container.network.kind == "host",
+        fallback=resolv.systemd_resolv_conf(),
+    )
