@@ -125,40 +125,44 @@ def _mount_rootfs(rootfs: Rootfs, steps: Steps) -> None:
         _mount_fuse_overlay(rootfs)
 
 
-def _overlay_directories(rootfs: Rootfs) -> list[str]:
-    """The lower directories by names that fit the option page, relative to the working directory.
+def _overlay_directories(rootfs: Rootfs) -> str:
+    """The value of ``lowerdir``, by names that fit the option page.
 
-    mount(2) copies 4096 bytes of options and cuts the rest silently.  Many
-    layers get symbolic links ``0``, ``1`` … in a tmpfs of this mount namespace,
-    which the overlay that is mounted next covers.
+    mount(2) copies 4096 bytes of options and cuts the rest silently.  Names
+    are relative to the working directory; many layers get symbolic links ``0``,
+    ``1`` … in a tmpfs of this mount namespace, which the overlay then covers.
     """
     prefix = os.path.dirname(os.path.dirname(rootfs.lower[0]))
-    names = [os.path.relpath(path, prefix) for path in rootfs.lower]
-    if sum(len(name) + 1 for name in names) + len(rootfs.upper) + len(rootfs.work) < _OVERLAY_PAGE:
+    directories = (*rootfs.lower, *rootfs.data)
+    names = [os.path.relpath(path, prefix) for path in directories]
+    if sum(len(name) + 2 for name in names) + len(rootfs.upper) + len(rootfs.work) < _OVERLAY_PAGE:
         os.chdir(prefix)
-        return names
-    libc.mount("tmpfs", rootfs.mountpoint, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=700")
-    os.chdir(rootfs.mountpoint)
-    for number, path in enumerate(rootfs.lower):
-        os.symlink(path, str(number))
-    return [str(number) for number in range(len(rootfs.lower))]
+    else:
+        libc.mount("tmpfs", rootfs.mountpoint, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=700")
+        os.chdir(rootfs.mountpoint)
+        names = [str(number) for number in range(len(directories))]
+        for name, path in zip(names, directories, strict=True):
+            os.symlink(path, name)
+    described = len(rootfs.lower)
+    return "::".join((":".join(names[:described]), *names[described:]))
 
 
 def _mount_overlay(rootfs: Rootfs) -> None:
-    names = _overlay_directories(rootfs)
-    options = ["userxattr", f"lowerdir={':'.join(names)}"]
+    options = ["userxattr", f"lowerdir={_overlay_directories(rootfs)}"]
     if rootfs.upper:
         options += [f"upperdir={rootfs.upper}", f"workdir={rootfs.work}"]
     if rootfs.volatile:
         options.append("volatile")
+    if rootfs.data:
+        # The container's root is not the user who made the directory.
+        os.chown(rootfs.upper, 0, 0)
     libc.mount("overlay", rootfs.mountpoint, "overlay", 0, ",".join(options))
     os.chdir("/")
 
 
 def _mount_fuse_overlay(rootfs: Rootfs) -> None:
     """fuse-overlayfs goes to the background when the mount stands; it needs a host ``execve``."""
-    names = _overlay_directories(rootfs)
-    options = f"lowerdir={':'.join(names)},upperdir={rootfs.upper},workdir={rootfs.work}"
+    options = f"lowerdir={_overlay_directories(rootfs)},upperdir={rootfs.upper},workdir={rootfs.work}"
     pid = process.spawn([rootfs.program, "-o", options, rootfs.mountpoint])
     if process.wait(pid) != 0:
         raise LaunchError(

@@ -68,13 +68,15 @@ class Rootfs:
     """How the root file system is mounted.
 
     ``kind`` is ``overlay``, ``fuse-overlayfs`` or ``bind`` (``vfs`` and
-    ``--rootfs``).  ``lower`` goes from the topmost layer down.  ``volatile``
-    skips the file system sync when it is unmounted: for uppers thrown away.
+    ``--rootfs``).  ``lower`` goes from the topmost layer down, and so does
+    ``data``, whose files ``lower`` only describes (:mod:`podpy.storage.shadow`).
+    ``volatile`` skips the file system sync when it is unmounted: for uppers thrown away.
     """
 
     kind: str
     mountpoint: str
     lower: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
     upper: str = ""
     work: str = ""
     path: str = ""
