@@ -46,12 +46,14 @@ lay_device() {
 lay_files() {
     chmod 755 "$base"
     mkdir "$runtime" && mount -t tmpfs -o mode=755 tmpfs "$runtime"
+    # For the tests of a full disk: 24 MB, of which the images take a few.
+    mkdir "$runtime/small" && mount -t tmpfs -o size=24m,mode=700 tmpfs "$runtime/small"
     mkdir -m 700 "$runtime/user" "$base/home" "$base/tmp" "$base/stores" "$base/checkout"
     # A copy: the checkout may lie where the user cannot read, and may change under the run.
     tar -C "$checkout" -c --exclude=./.git --exclude=__pycache__ --exclude='*.pyz' . |
         tar -C "$base/checkout" -x --no-same-owner
     chmod 755 "$base/checkout" && chmod -R a+rX "$base/checkout"
-    chown -R "$user:" "$runtime/user" "$base"/{home,tmp,stores,checkout}
+    chown -R "$user:" "$runtime/user" "$runtime/small" "$base"/{home,tmp,stores,checkout}
 }
 
 # COMMAND… as the user, in the bed's cgroup, with the environment of a login.
@@ -63,7 +65,8 @@ as_user() {
             env -i HOME="$base/home" USER="$user" LOGNAME="$user" SHELL=/bin/sh LANG=C.UTF-8 \
             PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin TERM="${TERM:-dumb}" \
             XDG_RUNTIME_DIR="$runtime/user" TMPDIR="$base/tmp" \
-            CI="${CI:-}" PODPY_TEST_CACHE="${PODPY_TEST_CACHE:-}" PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" "$@"
+            CI="${CI:-}" PODPY_TEST_CACHE="${PODPY_TEST_CACHE:-}" PODPY_TEST_SMALL="$runtime/small" \
+            PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" "$@"
     )
 }
 
@@ -102,7 +105,7 @@ clear_away() {
             sleep 0.05
         done
     fi
-    umount -l "$runtime" 2>/dev/null
+    umount -R -l "$runtime" 2>/dev/null
     rmdir "$runtime"
     rm -rf --one-file-system "$base"
 }
