@@ -111,7 +111,8 @@ run_as_root() {
     make_user
     cache=$(cache_directory "$test_user")
     if $debian13; then
-        exec bash "$support/debian13.sh" "$checkout" "$cache" "${what[@]}" "$@"
+        [ "${what[0]}" = -m ] || set -- --bench "$@"
+        exec bash "$support/debian13.sh" "$checkout" "$cache" "$@"
     fi
     make_venv
     mkdir -p "$cache/user" && chown "$test_user:" "$cache/user"
