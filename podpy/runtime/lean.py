@@ -98,7 +98,7 @@ def reexecute(task: dict[str, Any], carried: dict[str, Any], descriptors: list[i
             _set_inheritable(int(entry), int(entry) in kept)
     python = sys.executable or "/proc/self/exe"
     title = f"podpy supervisor of {task['name']} {task['id'][:12]}"
-    environment = {k: v for k, v in posix.environ.items() if k in _ENVIRONMENT}
+    environment = {k: v for k, v in posix.environ.items() if k.decode() in _ENVIRONMENT}
     try:
         posix.execve(python, [python, "-IS", "-c", _BOOTSTRAP, str(bundle), title], environment)
     finally:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _CAUGHT = (_signal.SIGCHLD, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1)
 _IGNORED = (_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
+_STREAMS = ("stdin_fd", "stdout_fd", "stderr_fd")
 _LEAN_AFTER = 1.0  # seconds a foreground container runs before its supervisor slims
 
 
@@ -64,8 +65,7 @@ def run(task: dict[str, Any]) -> int:
     ``id name directory run_directory tmp``  texts; absolute paths
     ``tty``                                  output and input are one pty master
     ``stdin_fd stdout_fd stderr_fd``         our ends; -1 for none; for a pty stdin
-                                             (where open) and stdout are the master,
-                                             stderr is -1
+                                             and stdout are the master
     ``log``                                  ``driver path max_size max_file tag``
     ``init_pid init_pidfd``                  the container's pid 1
     ``helpers``                              pids of network helpers, our children
@@ -78,24 +78,32 @@ def run(task: dict[str, Any]) -> int:
     ``stop_signal stop_timeout``             number and seconds, for a SIGTERM to us
     =======================================  =========================================
 
-    and may hold ``stdin_once`` (close stdin at the client's end of file; default:
+    and may hold ``keep`` (descriptors whose closing ends a helper), ``stdin_once`` (close stdin at the client's end of file; default:
     there is a foreground client), ``client_wants`` (see :mod:`.frames`; default
     ``b"ioe"``), ``release`` (files to remove with the container: its name),
     ``discard`` (directories to delete with it: anonymous volumes), ``sweep``
     (``"module:function"`` that deletes one tree, given its path) and
     ``state_written`` (``state.json`` says "running" already).
     """
-    _leave_terminal()
+    _let_go(task)
     return Supervisor(task).supervise()
 
 
-def _leave_terminal() -> None:
-    """Keep nothing of the caller's: its pipes must end when it does."""
+def _let_go(task: dict[str, Any]) -> None:
+    """Keep nothing of the caller's: its pipes, locks and sockets must end when it does.
+
+    Numbers stay taken (by ``/dev/null``): objects of the caller's that this
+    process inherited may close them at any time.
+    """
+    named = (*_STREAMS, "listen_fd", "client_fd", "init_pidfd")
+    kept = {*(task[name] for name in named), *task.get("keep", ())}
     posix.chdir("/")
     posix.umask(0o077)
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-    for fd in (0, 1, 2):
-        posix.dup2(null, fd)
+    for entry in posix.listdir("/proc/self/fd"):
+        fd = int(entry)
+        if fd not in kept and fd != null:
+            posix.dup2(null, fd, fd <= 2)  # inheritable where it is a standard stream
     posix.close(null)
 
 
@@ -112,6 +120,8 @@ class Supervisor:
         self._kill_at = 0.0
         self._lean_at = 0.0
         self._catch_signals()
+        if task["init_pidfd"] < 0:
+            task["init_pidfd"] = posix.pidfd_open(task["init_pid"])  # our child: not reused yet
         self._helpers = self._open_helpers()
         self._log = self._open_log()
         self._traffic = Traffic(self._loop, task, self._log, self._signal_init)
@@ -137,7 +147,7 @@ class Supervisor:
 
     def descriptors(self) -> list[int]:
         """The descriptors it inherits."""
-        return [*self._traffic.descriptors(), self.task["init_pidfd"]]
+        return [*self._traffic.descriptors(), self.task["init_pidfd"], *self.task.get("keep", ())]
 
     def _catch_signals(self) -> None:
         reader, writer = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
@@ -263,6 +273,8 @@ class Supervisor:
         self._log.close()
         teardown.remove_run_directory(task["run_directory"])
         teardown.remove_cgroup(task["cgroup"])
+        for fd in task.get("keep", ()):
+            posix.close(fd)
         teardown.signal_helpers(self._helpers)
         if self._state["ports"]:
             teardown.await_helpers(self._helpers)

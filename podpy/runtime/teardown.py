@@ -132,7 +132,7 @@ def retire(task: Mapping[str, Any]) -> list[str]:
     owner = task["state"]["supervisor"]
     trees = []
     for path in (task["directory"], *task.get("discard", ())):
-        tree = "{}/removed.{}.{}.{}.{}".format(
+        tree = "{}/trash.{}.{}.{}.{}".format(
             task["tmp"], owner["pid"], owner["start"], owner["boot_id"][:8], posix.urandom(4).hex()
         )
         try:

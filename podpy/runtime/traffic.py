@@ -60,15 +60,19 @@ class Traffic:
 
     def _open_streams(self) -> None:
         task = self._task
-        for stream, fd in ((2, task["stderr_fd"]), (1, task["stdout_fd"])):
+        for stream, fd in ((1, task["stdout_fd"]), (2, task["stderr_fd"])):
             if fd >= 0:
-                self._outputs[fd] = stream
+                self._outputs.setdefault(fd, stream)  # a pty is both: then it is stdout
         if task["tty"] and self._outputs:
             self._hold_pty_open()
-        for fd in {*self._outputs, task["stdin_fd"]} - {-1}:
+        for fd in self._streams():
             posix.set_blocking(fd, False)
             self._loop.watch(fd, IN, self._on_stream)
-            self._tune(fd)
+
+    def _streams(self) -> list[int]:
+        """Every stream that is open, once: a pty is output and input."""
+        stdin = self._task["stdin_fd"]
+        return [*self._outputs, *([stdin] if stdin >= 0 and stdin not in self._outputs else [])]
 
     def _hold_pty_open(self) -> None:
         """Hold a slave end: a pty whose last slave is closed for a moment reads as ended."""
@@ -273,7 +277,7 @@ class Traffic:
             self._loop.forget(fd)
             posix.close(fd)
             self._task["stdin_fd"] = -1
-        for each in {*self._outputs, self._task["stdin_fd"]} - {-1}:
+        for each in self._streams():
             self._await(each)
 
     def _await(self, fd: int) -> None:
