@@ -1,0 +1,115 @@
+"""The entry point: a command line in, an exit code out, every error told in one place.
+
+A well-formed line is parsed from the compiled table and its adapter called at
+once; everything else (help, mistakes, completion) goes to the Typer
+application, which costs 100 ms to import and knows what to say.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from podpy.errors import PodpyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMPLETION = "_PODPY_COMPLETE"
+_INTERRUPTED = 130
+_PIPE_CLOSED = 141
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(command(sys.argv[1:]))
+
+
+def command(words: Sequence[str]) -> int:
+    """The exit code of ``podpy WORDS...``; whatever goes wrong is told here and nowhere else."""
+    invocation = _Invocation(words)
+    try:
+        code = invocation.run()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        return _pipe_closed()
+    except PodpyError as error:
+        invocation.tell(error.message, error.hint)
+        return error.exit_code
+    except OSError as error:
+        invocation.tell(_describe(error), "")
+        return PodpyError.exit_code
+    except RecursionError:
+        invocation.tell("input is nested too deeply", "")
+        return PodpyError.exit_code
+
+
+class _Invocation:
+    """One command line, and what an error message needs to know of it."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self._operation = ""
+        self._debug = "--debug" in words[:1]
+
+    def run(self) -> int:
+        from podpy.cli import parse, table
+
+        if COMPLETION in os.environ:
+            return self._run_typer()
+        try:
+            call = parse.line(
+                self._words, settings=table.SETTINGS, groups=table.GROUPS, commands=table.COMMANDS
+            )
+        except parse.Refused:
+            return self._run_typer()
+        from podpy.cli.session import Session
+
+        session = Session(**call.settings)
+        self._debug = session.debug
+        self._operation = call.operation
+        return session.call(call.module, call.function, call.context, call.values)
+
+    def _run_typer(self) -> int:
+        from podpy.cli import app
+
+        return app.run(self._words)
+
+    def tell(self, message: str, hint: str) -> None:
+        """Print an error the one way podpy prints errors."""
+        if self._debug:
+            import traceback
+
+            traceback.print_exc()
+        from podpy.cli.output import note
+
+        try:
+            note(f"Error: {self._operation} {message}" if self._operation else f"Error: {message}")
+            if hint:
+                note(f"hint: {hint}")
+        except OSError:
+            pass  # nobody reads standard error; the exit code still tells
+
+
+def _describe(error: OSError) -> str:
+    """The host's refusal: what it refused on which path, and why."""
+    cause = error.strerror or str(error) or type(error).__name__
+    named = (error.filename, error.filename2)
+    paths = [os.fsdecode(name) for name in named if isinstance(name, (str, bytes))]
+    return f"{' → '.join(paths)}: {cause}" if paths else cause
+
+
+def _pipe_closed() -> int:
+    """The reader of our output is gone: no message, and no second try when Python exits."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+    return _PIPE_CLOSED
+
+
+if __name__ == "__main__":
+    main()

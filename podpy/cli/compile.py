@@ -1,0 +1,99 @@
+"""Make :mod:`podpy.cli.table` of the Typer application: ``python3 -m podpy.cli.compile``.
+
+The entry point parses plain command lines with that table, so that they need
+not wait for Typer.  The table is checked in; a test proves that it is current.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from typer.main import get_command
+
+from podpy import files
+from podpy.cli import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HEADER = '''"""The command line as data, made by ``python3 -m podpy.cli.compile``: do not edit.
+
+See :mod:`podpy.cli.parse` for what the texts mean.
+"""
+
+# fmt: off
+'''
+_SKIPPED = ("version", "help")
+
+
+def source() -> str:
+    """The text of ``table.py`` for the application as it is."""
+    root: Any = get_command(app.build())
+    lines = [_HEADER, f"SETTINGS = {files.dumps(_options(root))}\n\nCOMMANDS = ("]
+    numbers: dict[str, int] = {}
+    groups: dict[str, dict[str, int]] = {"": {}}
+    for group, name, command in _commands(root):
+        row = _row(command)
+        if row not in numbers:
+            numbers[row] = len(numbers)
+            lines.append(f"    {row},")
+        groups.setdefault(group, {})[name] = numbers[row]
+    lines.append(")\n\nGROUPS = {")
+    for group, verbs in groups.items():
+        body = ", ".join(f"{files.dumps(name)}: {number}" for name, number in verbs.items())
+        lines.append(f"    {files.dumps(group)}: {{{body}}},")
+    lines.append("}\n")
+    return "\n".join(lines)
+
+
+def _commands(root: Any) -> Iterator[tuple[str, str, Any]]:
+    """Every leaf: its group ("" for the top level), its name and the command."""
+    for name, command in root.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((name, verb, leaf) for verb, leaf in command.commands.items())
+        elif hasattr(command.callback, "target"):
+            yield "", name, command
+
+
+def _row(command: Any) -> str:
+    module, function, context = command.callback.target
+    interspersed = command.context_settings.get("allow_interspersed_args", True)
+    texts = f"{files.dumps(_options(command))}, {files.dumps(_arguments(command))}"
+    return f'("{module}", "{function}", {context}, {interspersed}, {texts})'
+
+
+def _options(command: Any) -> str:
+    """``!all,-a,--all *filter,-f,--filter``: the syntax of :mod:`podpy.cli.parse`."""
+    texts = []
+    for parameter in command.params:
+        if parameter.param_type_name != "option" or parameter.name in _SKIPPED:
+            continue
+        kind = "!" if parameter.is_flag else "*" if parameter.multiple else ""
+        if parameter.type.name == "integer":
+            kind = "#"
+        texts.append(kind + ",".join((parameter.name, *parameter.opts)))
+    return " ".join(texts)
+
+
+def _arguments(command: Any) -> str:
+    texts = []
+    for parameter in command.params:
+        if parameter.param_type_name != "argument":
+            continue
+        if parameter.nargs == 1:
+            suffix = "" if parameter.required else "?"
+        else:
+            suffix = "+" if parameter.required else "*"
+        texts.append(parameter.name + suffix)
+    return " ".join(texts)
+
+
+def main() -> None:
+    from podpy.cli import table
+
+    files.write_atomic(os.path.abspath(table.__file__), source(), mode=0o644)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Names for shell completion: what is in the store, read without locks, never an error."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.paths import Store
+
+
+def _store() -> Store:
+    from podpy import config
+    from podpy.paths import Store
+
+    storage = config.load().storage
+    return Store(storage.root, storage.runroot)
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
+
+
+def containers(incomplete: str) -> list[str]:
+    """Names of containers; ids only when one is being typed."""
+    store = _store()
+    names = [name for name in _listed(store.container_names) if not name.startswith(".")]
+    if incomplete and set(incomplete) <= set("0123456789abcdef"):
+        names += [name[:12] for name in _listed(store.containers) if len(name) == 64]
+    return names
+
+
+def images(incomplete: str) -> list[str]:
+    """References of images, shortened as a user would type them."""
+    from urllib.parse import unquote
+
+    references = [unquote(name) for name in _listed(_store().names) if not name.startswith((".", "@"))]
+    short = [
+        reference.removeprefix("docker.io/library/").removeprefix("localhost/")
+        for reference in references
+    ]
+    return [name for name in (*short, *references) if name.startswith(incomplete)]
+
+
+def volumes(incomplete: str) -> list[str]:
+    return [name for name in _listed(_store().volumes) if name.startswith(incomplete)]
+
+
+def objects(incomplete: str) -> list[str]:
+    """Whatever ``inspect`` takes."""
+    return containers(incomplete) + images(incomplete) + volumes(incomplete)

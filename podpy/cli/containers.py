@@ -1,0 +1,173 @@
+"""Verbs over containers that neither list nor run anything."""
+
+from __future__ import annotations
+
+from podpy.cli import output
+from podpy.cli.outcomes import confirm, report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.cli.options import (
+        All, CidFiles, Condition, Container, ContainerName, ContainerPort, Containers, Depend,
+        Filters, Force, Ignore, IgnoreLong, Interval, KillSignal, LongFilters, NoQuestion,
+        OnlyRunning, RemoveVolumes, StopSeconds, StopSignal, TopColumns,
+    )  # fmt: skip
+    from podpy.engine.context import Context
+
+
+def stop(
+    ctx: Context,
+    *,
+    names: Containers = (),
+    seconds: StopSeconds = "",
+    signal: StopSignal = "",
+    every: All = False,
+    ignore: Ignore = False,
+    filters: Filters = (),
+    cidfile: CidFiles = (),
+) -> int:
+    """Stop containers: ask, wait, then kill."""
+    from podpy.engine import lifecycle
+
+    outcomes = lifecycle.stop(
+        ctx, names, time=seconds, signal=signal, all=every, ignore=ignore, filters=filters,
+        cidfile=cidfile,
+    )  # fmt: skip
+    return report("stop", outcomes)
+
+
+def kill(
+    ctx: Context,
+    *,
+    names: Containers = (),
+    signal: KillSignal = "KILL",
+    every: All = False,
+    cidfile: CidFiles = (),
+) -> int:
+    """Send a signal to containers."""
+    from podpy.engine import lifecycle
+
+    return report("kill", lifecycle.kill(ctx, names, signal=signal, all=every, cidfile=cidfile))
+
+
+def restart(
+    ctx: Context,
+    *,
+    names: Containers = (),
+    seconds: StopSeconds = "",
+    signal: StopSignal = "",
+    every: All = False,
+    running: OnlyRunning = False,
+    filters: Filters = (),
+) -> int:
+    """Stop containers and start them again."""
+    from podpy.engine import lifecycle
+
+    outcomes = lifecycle.restart(
+        ctx, names, time=seconds, signal=signal, all=every, running=running, filters=filters
+    )
+    return report("restart", outcomes)
+
+
+def pause(
+    ctx: Context, *, names: Containers = (), every: All = False, filters: Filters = ()
+) -> int:
+    """Freeze all processes of containers."""
+    from podpy.engine import lifecycle
+
+    return report("pause", lifecycle.pause(ctx, names, all=every, filters=filters))
+
+
+def unpause(
+    ctx: Context, *, names: Containers = (), every: All = False, filters: Filters = ()
+) -> int:
+    """Let the processes of paused containers go on."""
+    from podpy.engine import lifecycle
+
+    return report("unpause", lifecycle.unpause(ctx, names, all=every, filters=filters))
+
+
+def rm(
+    ctx: Context,
+    *,
+    names: Containers = (),
+    force: Force = False,
+    volumes: RemoveVolumes = False,
+    every: All = False,
+    ignore: Ignore = False,
+    seconds: StopSeconds = "",
+    depend: Depend = False,
+    filters: LongFilters = (),
+    cidfile: CidFiles = (),
+) -> int:
+    """Remove containers."""
+    from podpy.engine import lifecycle
+
+    outcomes = lifecycle.remove(
+        ctx, names, force=force, volumes=volumes, all=every, ignore=ignore, time=seconds,
+        depend=depend, filters=filters, cidfile=cidfile,
+    )  # fmt: skip
+    return report("rm", outcomes, removal=True)
+
+
+def wait(
+    ctx: Context,
+    *,
+    names: Containers,
+    condition: Condition = (),
+    interval: Interval = "",
+    ignore: IgnoreLong = False,
+) -> int:
+    """Wait until containers stop and print their exit codes."""
+    from podpy.engine import lifecycle
+
+    codes = lifecycle.wait(ctx, names, condition=condition, interval=interval, ignore=ignore)
+    for code in codes:
+        output.line(str(code))
+    return 0
+
+
+def rename(ctx: Context, *, name: Container, new_name: ContainerName) -> None:
+    """Give a container another name."""
+    from podpy.engine import containers
+
+    containers.rename(ctx, name, new_name)
+
+
+def top(ctx: Context, *, name: Container, columns: TopColumns = ()) -> None:
+    """Show the processes of a container."""
+    from podpy.engine import listing
+
+    headings, *rows = listing.top(ctx, name, columns)
+    output.table(headings, rows)
+
+
+def port(
+    ctx: Context, *, name: Container = "", wanted: ContainerPort = "", every: All = False
+) -> None:
+    """Show the published ports of a container."""
+    from podpy.engine import listing
+
+    for text in listing.port(ctx, name, wanted, all=every):
+        output.line(text)
+
+
+def prune(ctx: Context, *, force: NoQuestion = False, filters: LongFilters = ()) -> int:
+    """Remove all containers that do not run."""
+    from podpy.engine import lifecycle
+
+    if not confirm("This will remove all stopped containers.", force=force):
+        return 1
+    return report("prune", lifecycle.prune(ctx, filters=filters), ids=True)
+
+
+def exists(ctx: Context, *, name: Container) -> int:
+    """Tell by the exit code whether a container exists: 0 or 1."""
+    from podpy.engine import listing
+    from podpy.errors import NotFound
+
+    try:
+        listing.resolve(ctx, name)
+    except NotFound:
+        return 1
+    return 0

@@ -1,0 +1,223 @@
+"""Verbs over images in the store and over archives."""
+
+from __future__ import annotations
+
+from podpy.cli import output
+from podpy.cli.outcomes import confirm, report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from podpy.cli.options import (
+        All, AllUnused, ArchiveFormat, ArchivePath, Arch, Change, Digests, Filters, Force, Format,
+        Human, Ignore, Image, Images, Input, LongFilters, MaybeImage, Message, NewNames,
+        NewReference, NoHeadingShort, NoPrune, NoQuestion, NoTrunc, OldNames, Os, Output, Platform,
+        Quiet, ShowAllImages, Silent, SortImages, Variant,
+    )  # fmt: skip
+    from podpy.engine.context import Context
+
+_SHORT = 12
+
+
+def ls(
+    ctx: Context,
+    *,
+    name: MaybeImage = "",
+    show_all: ShowAllImages = False,
+    digests: Digests = False,
+    filters: Filters = (),
+    format_: Format = "",
+    no_trunc: NoTrunc = False,
+    noheading: NoHeadingShort = False,
+    quiet: Quiet = False,
+    sort: SortImages = "",
+) -> None:
+    """List images."""
+    from podpy.engine import images
+
+    wanted = (*filters, f"reference={name}") if name else filters
+    found = images.list(ctx, all=show_all, filters=wanted, sort=sort)
+    shown = fields(no_trunc=no_trunc)
+    if quiet and not format_:
+        for identity in dict.fromkeys(shown["ID"](image) for image in found):
+            output.line(identity)
+        return
+    digest = ("Digest",) if digests else ()
+    columns = ("Repository", "Tag", *digest, "ID", "CreatedSince", "Size")
+    output.Listing(shown, HEADINGS, SHOWN).print(found, columns, format_, headings=not noheading)
+
+
+HEADINGS = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
+SHOWN = (
+    "Containers", "CreatedAt", "CreatedSince", "Digest", "ID", "Repository", "SharedSize", "Size",
+    "Tag", "UniqueSize", "VirtualSize",
+)  # fmt: skip
+
+
+def fields(*, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
+    """Every field of a listed image, docker's names and podman's."""
+
+    def identity(image: Any) -> str:
+        return f"sha256:{image.id}" if no_trunc else str(image.id[:_SHORT])
+
+    return {
+        "ID": identity,
+        "Id": identity,
+        "Repository": lambda image: image.repository or "<none>",
+        "Tag": lambda image: image.tag or "<none>",
+        "Digest": lambda image: image.digest or "<none>",
+        "Created": lambda image: output.ago(image.created),
+        "CreatedAt": lambda image: output.timestamp(image.created),
+        "CreatedSince": lambda image: output.ago(image.created),
+        "CreatedTime": lambda image: output.rfc3339(image.created),
+        "Size": lambda image: output.size(image.size),
+        "VirtualSize": lambda image: output.size(image.size),
+        "UniqueSize": lambda _image: "N/A",
+        "SharedSize": lambda _image: "N/A",
+        "Containers": lambda image: "N/A" if image.containers is None else str(image.containers),
+        "Dangling": lambda image: not image.repository,
+        "Names": lambda image: list(image.names),
+        "Labels": lambda image: dict(image.labels),
+        "Label": lambda image, key: image.labels.get(key, ""),
+    }
+
+
+def rm(
+    ctx: Context,
+    *,
+    names: Images = (),
+    force: Force = False,
+    every: All = False,
+    ignore: Ignore = False,
+    no_prune: NoPrune = False,
+) -> int:
+    """Remove images from the store."""
+    from podpy.engine import images
+
+    outcomes = images.remove(
+        ctx, names, force=force, all=every, ignore=ignore, prune=not no_prune
+    )
+    return report("rmi", outcomes, removal=True)
+
+
+def tag(ctx: Context, *, name: Image, new_names: NewNames) -> None:
+    """Give an image more names."""
+    from podpy.engine import images
+
+    images.tag(ctx, name, new_names)
+
+
+def untag(ctx: Context, *, name: Image, old_names: OldNames = ()) -> None:
+    """Take names from an image, all of them by default."""
+    from podpy.engine import images
+
+    images.untag(ctx, name, old_names)
+
+
+def history(
+    ctx: Context,
+    *,
+    name: Image,
+    format_: Format = "",
+    human: Human = True,
+    no_trunc: NoTrunc = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the steps an image was made in."""
+    from podpy.engine import images
+
+    steps = images.history(ctx, name)
+    shown = _history_fields(human=human, no_trunc=no_trunc)
+    if quiet and not format_:
+        for step in steps:
+            output.line(shown["ID"](step))
+        return
+    columns = ("ID", "CreatedSince" if human else "CreatedAt", "CreatedBy", "Size", "Comment")
+    headings = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED"}
+    listed = ("Comment", "CreatedAt", "CreatedBy", "CreatedSince", "ID", "Size")
+    output.Listing(shown, headings, listed).print(steps, columns, format_)
+
+
+def _history_fields(*, human: bool, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
+    def by(step: Any) -> str:
+        text = " ".join(step.created_by.split())
+        return text if no_trunc or len(text) <= 45 else text[:44] + "…"
+
+    return {
+        "ID": lambda step: (step.id if no_trunc else step.id[:_SHORT]) or "<missing>",
+        "Created": lambda step: output.ago(step.created),
+        "CreatedSince": lambda step: output.ago(step.created),
+        "CreatedAt": lambda step: output.rfc3339(step.created),
+        "CreatedBy": by,
+        "Size": lambda step: output.size(step.size) if human else str(step.size),
+        "Comment": lambda step: step.comment,
+        "Tags": lambda step: list(step.tags),
+    }
+
+
+def load(ctx: Context, *, input_: Input = "", quiet: Silent = False, platform: Platform = "") -> None:
+    """Load images from an archive (docker-archive or oci-archive, compressed or not)."""
+    from podpy.engine import images
+
+    for name in images.load(ctx, input_, platform=platform):
+        output.line(f"Loaded image: {name}")
+
+
+def save(
+    ctx: Context,
+    *,
+    names: Images,
+    output_: Output = "",
+    format_: ArchiveFormat = "",
+    quiet: Silent = False,
+) -> None:
+    """Save images as an archive."""
+    from podpy.engine import images
+
+    images.save(ctx, names, output_, format=format_)
+
+
+def import_(
+    ctx: Context,
+    *,
+    source: ArchivePath,
+    reference: NewReference = "",
+    change: Change = (),
+    message: Message = "",
+    quiet: Silent = False,
+    arch: Arch = "",
+    os_: Os = "",
+    variant: Variant = "",
+) -> None:
+    """Make an image of a tar archive that holds a root file system."""
+    from podpy.engine import images
+
+    made = images.import_(
+        ctx, source, reference, change=change, message=message, arch=arch, os=os_, variant=variant
+    )
+    output.line(f"sha256:{made}")
+
+
+def exists(ctx: Context, *, name: Image) -> int:
+    """Tell by the exit code whether an image is in the store: 0 or 1."""
+    from podpy.engine import images
+
+    return 0 if images.exists(ctx, name) else 1
+
+
+def prune(
+    ctx: Context,
+    *,
+    force: NoQuestion = False,
+    every: AllUnused = False,
+    filters: LongFilters = (),
+) -> int:
+    """Remove images that nothing uses."""
+    from podpy.engine import images
+
+    what = "all images without a container" if every else "all dangling images"
+    if not confirm(f"This will remove {what}.", force=force):
+        return 1
+    return report("prune", images.prune(ctx, all=every, filters=filters), ids=True)

@@ -1,0 +1,94 @@
+"""``inspect`` for every kind of object: a JSON array, or one line per object by a template."""
+
+from __future__ import annotations
+
+from podpy.cli import output
+from podpy.errors import NotFound, PodpyError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from podpy.cli.options import Containers, Images, InspectFormat, Kind, Objects, Size, Volumes
+    from podpy.engine.context import Context
+
+_KINDS = ("container", "image", "volume")
+
+
+def inspect(
+    ctx: Context,
+    *,
+    names: Objects,
+    format_: InspectFormat = "",
+    kind: Kind = "",
+    size: Size = False,
+) -> int:
+    """Show all that is known about containers, images or volumes."""
+    if kind not in ("", "all", *_KINDS):
+        raise UsageError(f"--type {kind}: unknown type", hint=f"use one of: {', '.join(_KINDS)}")
+    kinds = (kind,) if kind in _KINDS else _KINDS
+    return _show(names, format_, lambda name: _find(ctx, name, kinds, size))
+
+
+def container(
+    ctx: Context, *, names: Containers, format_: InspectFormat = "", size: Size = False
+) -> int:
+    """Show all that is known about containers."""
+    return _show(names, format_, lambda name: _find(ctx, name, ("container",), size))
+
+
+def image(ctx: Context, *, names: Images, format_: InspectFormat = "") -> int:
+    """Show all that is known about images."""
+    return _show(names, format_, lambda name: _find(ctx, name, ("image",), False))
+
+
+def volume(ctx: Context, *, names: Volumes, format_: InspectFormat = "") -> int:
+    """Show all that is known about volumes."""
+    return _show(names, format_, lambda name: _find(ctx, name, ("volume",), False))
+
+
+def _find(ctx: Context, name: str, kinds: Sequence[str], size: bool) -> Any:
+    missing: NotFound | None = None
+    for kind in kinds:
+        try:
+            return _inspect(ctx, name, kind, size)
+        except NotFound as error:
+            missing = error if missing is None or len(kinds) == 1 else missing
+    if missing is not None and len(kinds) == 1:
+        raise missing
+    raise NotFound(f"no such object: {name}", hint="`podpy ps -a` and `podpy images` list what is there")
+
+
+def _inspect(ctx: Context, name: str, kind: str, size: bool) -> Any:
+    if kind == "container":
+        from podpy.engine import inspect as containers
+
+        return containers.container(ctx, name, size=size)
+    if kind == "image":
+        from podpy.engine import images
+
+        return images.inspect(ctx, name)
+    from podpy.engine import volumes
+
+    return volumes.inspect(ctx, name)
+
+
+def _show(names: Sequence[str], format_: str, find: Callable[[str], Any]) -> int:
+    """Print what was found even when something else was not, as docker and podman do."""
+    found: list[Any] = []
+    failures: list[PodpyError] = []
+    for name in names:
+        try:
+            found.append(find(name))
+        except PodpyError as error:
+            failures.append(error)
+    if format_ in ("", "json"):
+        output.document(found)
+    else:
+        output.each_formatted(found, format_)
+    for failure in failures[:-1]:
+        output.note(f"Error: inspect {failure.message}")
+    if failures:
+        raise failures[-1]
+    return 0

@@ -1,0 +1,52 @@
+"""What verbs over several objects print: each success at once, each failure as an error line."""
+
+from __future__ import annotations
+
+from podpy.cli import output
+from podpy.errors import Conflict, NotFound, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from podpy.engine.context import Outcome
+
+_MISSING = 1
+_IN_USE = 2
+
+
+def report(
+    operation: str, outcomes: Iterable[Outcome], *, ids: bool = False, removal: bool = False
+) -> int:
+    """Print what was done; the exit code of the first failure, 0 when there was none.
+
+    ``removal`` follows the codes podman documents for ``rm`` and ``rmi``: 1 for
+    what does not exist, 2 for what is in use.
+    """
+    codes: list[int] = []
+    for outcome in outcomes:
+        error = outcome.error
+        if error is None:
+            output.line(outcome.id if ids else outcome.name)
+            continue
+        output.note(f"Error: {operation} {error.message}")
+        if error.hint:
+            output.note(f"hint: {error.hint}")
+        code = error.exit_code
+        if removal and isinstance(error, NotFound):
+            code = _MISSING
+        elif removal and isinstance(error, (Conflict, StateError)):
+            code = _IN_USE
+        codes.append(code)
+    return max(codes, default=0)
+
+
+def confirm(question: str, *, force: bool) -> bool:
+    """Ask before something is destroyed; a script without a terminal says ``--force``."""
+    if force:
+        return True
+    import sys
+
+    sys.stderr.write(f"WARNING! {question}\nAre you sure you want to continue? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,150 @@
+"""``ps``: the list of containers, with docker's and podman's fields."""
+
+from __future__ import annotations
+
+import time
+
+from podpy.cli import output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from podpy.cli.options import (
+        Filters, Format, Last, NoHeading, NoTrunc, Quiet, ShowAll, ShowLatest, Size, SortContainers,
+    )  # fmt: skip
+    from podpy.engine.context import Context
+    from podpy.engine.listing import Row
+    from podpy.model import PortMapping
+
+_COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+_SHORT_ID = 12
+_SHORT_COMMAND = 20
+
+
+def ps(
+    ctx: Context,
+    *,
+    show_all: ShowAll = False,
+    filters: Filters = (),
+    format_: Format = "",
+    last: Last = 0,
+    latest: ShowLatest = False,
+    no_trunc: NoTrunc = False,
+    noheading: NoHeading = False,
+    quiet: Quiet = False,
+    size: Size = False,
+    sort: SortContainers = "",
+) -> None:
+    """List containers."""
+    from podpy.engine import listing
+
+    found = listing.containers(
+        ctx, all=show_all, filters=filters, last=1 if latest else last, size=size, sort=sort
+    )
+    shown = fields(no_trunc=no_trunc)
+    if quiet and not format_:
+        for container in found:
+            output.line(shown["ID"](container))
+        return
+    columns = (*_COLUMNS, "Size") if size else _COLUMNS
+    output.Listing(shown, HEADINGS, SHOWN).print(found, columns, format_, headings=not noheading)
+
+
+# --- fields ------------------------------------------------------------------
+
+HEADINGS = {
+    "ID": "CONTAINER ID",
+    "RunningFor": "CREATED",
+    "CreatedHuman": "CREATED",
+    "ImageID": "IMAGE ID",
+    "LocalVolumes": "LOCAL VOLUMES",
+}
+# What `--format json` and `{{json .}}` show: docker's fields.
+SHOWN = (
+    "Command", "CreatedAt", "ID", "Image", "Labels", "LocalVolumes", "Mounts", "Names", "Networks",
+    "Ports", "RunningFor", "Size", "State", "Status",
+)  # fmt: skip
+
+
+def fields(*, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
+    """Every field of a container, docker's names and podman's."""
+    return {
+        "ID": lambda row: row.record.id if no_trunc else row.record.id[:_SHORT_ID],
+        "Image": lambda row: row.record.image_name or row.record.rootfs or row.record.image_id[:12],
+        "ImageID": lambda row: row.record.image_id if no_trunc else row.record.image_id[:_SHORT_ID],
+        "Command": lambda row: _command(row, no_trunc),
+        "Created": lambda row: int(row.record.created),
+        "CreatedAt": lambda row: output.timestamp(row.record.created),
+        "CreatedHuman": lambda row: output.ago(row.record.created),
+        "RunningFor": lambda row: output.ago(row.record.created),
+        "StartedAt": lambda row: int(row.state.started),
+        "Exited": lambda row: row.status == "exited",
+        "ExitedAt": lambda row: int(row.state.finished),
+        "ExitCode": lambda row: row.state.exit_code,
+        "Pid": lambda row: row.state.init.pid if row.status.is_live and row.state.init else 0,
+        "State": lambda row: str(row.status),
+        "Status": status,
+        "Ports": lambda row: ports_text(row),
+        "Names": lambda row: row.record.name,
+        "Label": lambda row, key: row.record.labels.get(key, ""),
+        "Labels": lambda row: ",".join(f"{k}={v}" for k, v in sorted(row.record.labels.items())),
+        "Mounts": lambda row: ",".join(mount.source or mount.destination for mount in _named(row)),
+        "LocalVolumes": lambda row: str(sum(m.type == "volume" for m in row.record.mounts)),
+        "Networks": lambda row: row.record.network.kind,
+        "Restarts": lambda row: row.state.restarts,
+        "AutoRemove": lambda row: row.record.remove,
+        "Size": _size,
+    }
+
+
+def _command(row: Row, no_trunc: bool) -> str:
+    text = " ".join(row.record.argv)
+    if not no_trunc and len(text) > _SHORT_COMMAND:
+        text = text[: _SHORT_COMMAND - 1] + "…"
+    return f'"{text}"'
+
+
+def _named(row: Row) -> list[Any]:
+    return [mount for mount in row.record.mounts if mount.type in ("volume", "bind")]
+
+
+def _size(row: Row) -> str:
+    if row.size is None:
+        return "0B"
+    return f"{output.size(row.size.rw)} (virtual {output.size(row.size.root_fs)})"
+
+
+def status(row: Row) -> str:
+    """``Up 3 seconds``, ``Exited (0) 2 minutes ago``, ``Created``, as docker says it."""
+    state = row.state
+    if row.status == "created":
+        return "Created"
+    if row.status == "exited":
+        return f"Exited ({state.exit_code}) {output.ago(state.finished)}"
+    if row.status == "stopping":
+        return "Stopping"
+    up = f"Up {output.duration(time.time() - state.started)}"
+    return f"{up} (Paused)" if row.status == "paused" else up
+
+
+def ports_text(row: Row) -> str:
+    """``0.0.0.0:8080->80/tcp``, published ports first, then those only exposed."""
+    published = row.state.ports or row.record.ports
+    taken = {(mapping.container_port, mapping.protocol) for mapping in published}
+    texts = [_port(mapping) for mapping in published] if row.status.is_live else []
+    for exposed in row.record.exposed_ports:
+        number, _, protocol = exposed.partition("/")
+        if not number.isdigit() or (int(number), protocol or "tcp") not in taken:
+            texts.append(exposed if protocol else f"{exposed}/tcp")
+    return ", ".join(texts)
+
+
+def _port(mapping: PortMapping) -> str:
+    host = mapping.host_ip or "0.0.0.0"
+    host = f"[{host}]" if ":" in host else host
+    last = mapping.count - 1
+    outside = f"{mapping.host_port}-{mapping.host_port + last}" if last else mapping.host_port
+    inside = f"{mapping.container_port}-{mapping.container_port + last}" if last else mapping.container_port
+    return f"{host}:{outside}->{inside}/{mapping.protocol}"

@@ -1,0 +1,132 @@
+"""Verbs that talk to registries."""
+
+from __future__ import annotations
+
+from podpy.cli import output
+from podpy.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.cli.options import (
+        AllRegistries, AllTags, Arch, AuthFile, CertDir, Creds, Destination, DigestFile, GetLogin,
+        Image, Os, Password, PasswordStdin, Platform, Policy, References, Registry, Retry,
+        RetryDelay, Silent, TlsVerify, Username, Variant,
+    )  # fmt: skip
+    from podpy.engine.context import Context
+
+
+def pull(
+    ctx: Context,
+    *,
+    references: References,
+    all_tags: AllTags = False,
+    platform: Platform = "",
+    arch: Arch = "",
+    os_: Os = "",
+    variant: Variant = "",
+    policy: Policy = "",
+    quiet: Silent = False,
+    authfile: AuthFile = "",
+    cert_dir: CertDir = "",
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    retry: Retry = "",
+    retry_delay: RetryDelay = "",
+) -> None:
+    """Pull images from registries."""
+    from podpy.cli import progress
+    from podpy.engine import transfer
+
+    options = transfer.PullOptions(
+        all_tags=all_tags, platform=platform, arch=arch, os=os_, variant=variant, policy=policy,
+        authfile=authfile, cert_dir=cert_dir, creds=creds, tls_verify=tls_verify, retry=retry,
+        retry_delay=retry_delay,
+    )  # fmt: skip
+    with progress.shown(quiet=quiet) as report:
+        identities = transfer.pull(ctx, references, options, report)
+    for identity in identities:
+        output.line(identity)
+
+
+def push(
+    ctx: Context,
+    *,
+    name: Image,
+    destination: Destination = "",
+    quiet: Silent = False,
+    all_tags: AllTags = False,
+    authfile: AuthFile = "",
+    cert_dir: CertDir = "",
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    digestfile: DigestFile = "",
+) -> None:
+    """Push an image to a registry."""
+    from podpy.cli import progress
+    from podpy.engine import transfer
+
+    options = transfer.PushOptions(
+        all_tags=all_tags, authfile=authfile, cert_dir=cert_dir, creds=creds,
+        tls_verify=tls_verify, digestfile=digestfile,
+    )  # fmt: skip
+    with progress.shown(quiet=quiet) as report:
+        transfer.push(ctx, name, destination, options, report)
+
+
+def login(
+    ctx: Context,
+    *,
+    registry: Registry = "",
+    username: Username = "",
+    password: Password = "",
+    password_stdin: PasswordStdin = False,
+    authfile: AuthFile = "",
+    cert_dir: CertDir = "",
+    tls_verify: TlsVerify = None,
+    get_login: GetLogin = False,
+) -> None:
+    """Log in to a registry and remember the credentials."""
+    from podpy.engine import transfer
+
+    if get_login:
+        output.line(transfer.logged_in(ctx, registry, authfile=authfile))
+        return
+    if password and password_stdin:
+        raise UsageError("--password and --password-stdin: only one can be given")
+    username, password = _credentials(username, password, password_stdin)
+    written = transfer.login(
+        ctx, registry, username, password, authfile=authfile, cert_dir=cert_dir,
+        tls_verify=tls_verify,
+    )  # fmt: skip
+    output.note(f"credentials are in {written}")
+    output.line("Login Succeeded!")
+
+
+def _credentials(username: str, password: str, from_stdin: bool) -> tuple[str, str]:
+    """What was not given is asked for, on a terminal only."""
+    import getpass
+    import sys
+
+    if from_stdin:
+        if not username:
+            raise UsageError("--password-stdin: needs --username too")
+        return username, sys.stdin.read().rstrip("\r\n")
+    if (not username or not password) and not sys.stdin.isatty():
+        raise UsageError(
+            "login: standard input is no terminal", hint="use --username and --password-stdin"
+        )
+    if not username:
+        sys.stderr.write("Username: ")
+        sys.stderr.flush()
+        username = sys.stdin.readline().strip()
+    return username, password or getpass.getpass("Password: ")
+
+
+def logout(
+    ctx: Context, *, registry: Registry = "", every: AllRegistries = False, authfile: AuthFile = ""
+) -> None:
+    """Forget the credentials of a registry."""
+    from podpy.engine import transfer
+
+    for name in transfer.logout(ctx, registry, all=every, authfile=authfile):
+        output.line(f"Removed login credentials for {name}")
