@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 
 from podpy import files
+from podpy.engine import rootfs
 from podpy.errors import HostError, StateError
-from podpy.kernel import capabilities, libc, process, seccomp, userns
+from podpy.kernel import capabilities, libc, process, seccomp
 from podpy.kernel.userns import IdMap
 from podpy.model import ContainerState, Status, to_dict
 from podpy.runtime import launch, network, spec, supervisor
@@ -57,7 +58,7 @@ def start(ctx: Context, record: ContainerRecord, *, client_fd: int = -1, detache
 def _order(
     ctx: Context, record: ContainerRecord, directory: str, run_directory: str, detached: bool
 ) -> launch.Order:
-    id_map = _id_map(record)
+    id_map = rootfs.id_map(ctx, record)
     joined = _joined(ctx.store, record)
     plan = _plan(ctx, record, directory, id_map, joined)
     return launch.Order(
@@ -106,13 +107,6 @@ def _anonymous_volumes(store: Store, record: ContainerRecord) -> list[str]:
 
 
 # --- namespaces --------------------------------------------------------------
-
-
-def _id_map(record: ContainerRecord) -> IdMap:
-    wanted = record.user_namespace
-    if wanted.uid_map:
-        return IdMap(uid=wanted.uid_map, gid=wanted.gid_map)
-    return userns.root_map()
 
 
 def _modes(record: ContainerRecord) -> dict[str, str]:
@@ -189,7 +183,7 @@ def _plan(
         init_program=_init_program(ctx) if record.init else "",
     )
     return spec.Plan(
-        rootfs=_rootfs(ctx.store, record, directory),
+        rootfs=rootfs.plan(ctx, record, directory, id_map),
         namespaces=namespaces,
         id_map=id_map,
         operations=tuple(first),
@@ -200,23 +194,6 @@ def _plan(
         tty=record.tty,
         interactive=record.interactive,
         loopback=bool(namespaces.new & libc.CLONE_NEWNET),
-    )
-
-
-def _rootfs(store: Store, record: ContainerRecord, directory: str) -> spec.Rootfs:
-    mountpoint = f"{directory}/rootfs"
-    files.make_directory(mountpoint)
-    if record.rootfs:
-        return spec.Rootfs(kind="bind", mountpoint=mountpoint, path=record.rootfs)
-    lower = [f"{store.layers}/{layer.removeprefix('sha256:')}/diff" for layer in record.layers]
-    files.remove_tree(f"{directory}/work/work/incompat")
-    return spec.Rootfs(
-        kind=record.driver,
-        mountpoint=mountpoint,
-        lower=tuple(reversed(lower)),
-        upper=f"{directory}/upper",
-        work=f"{directory}/work",
-        volatile=record.remove,
     )
 
 

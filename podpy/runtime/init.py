@@ -22,7 +22,7 @@ import struct
 
 from podpy.errors import CannotInvoke, CommandNotFound, LaunchError
 from podpy.kernel import libc, mounts, netlink, process
-from podpy.runtime import channel, credentials, users
+from podpy.runtime import channel, credentials, fuse, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def make_container(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> i
         steps("make mounts private")
         libc.mount(None, "/", None, libc.MS_REC | libc.MS_SLAVE)
         _mount_rootfs(plan.rootfs, steps)
-        steps("fork")
+        steps("make a pid namespace")
+        # Not earlier: the first child after this is its pid 1, and fuse-overlayfs is a child too.
+        libc.unshare(plan.namespaces.new & libc.CLONE_NEWPID)
         pid = process.fork_child(lambda: _first_process(plan, inner, stdio))
         inner.send(channel.FORKED, pid)
     except BaseException as error:
@@ -82,7 +84,7 @@ def _make_namespaces(wanted: Namespaces, inner: Channel, steps: Steps) -> None:
         libc.setns(fd, flags)
         os.close(fd)
     steps("make namespaces")
-    libc.unshare(wanted.new & ~libc.CLONE_NEWCGROUP)
+    libc.unshare(wanted.new & ~(libc.CLONE_NEWCGROUP | libc.CLONE_NEWPID))
     inner.send(channel.UNSHARED)
     inner.expect(channel.MAPPED)
     if wanted.new & libc.CLONE_NEWCGROUP:
@@ -122,7 +124,7 @@ def _mount_rootfs(rootfs: Rootfs, steps: Steps) -> None:
     elif rootfs.kind == "overlay":
         _mount_overlay(rootfs)
     else:
-        _mount_fuse_overlay(rootfs)
+        fuse.mount(rootfs)
 
 
 def _overlay_directories(rootfs: Rootfs) -> str:
@@ -157,18 +159,6 @@ def _mount_overlay(rootfs: Rootfs) -> None:
         # The container's root is not the user who made the directory.
         os.chown(rootfs.upper, 0, 0)
     libc.mount("overlay", rootfs.mountpoint, "overlay", 0, ",".join(options))
-    os.chdir("/")
-
-
-def _mount_fuse_overlay(rootfs: Rootfs) -> None:
-    """fuse-overlayfs goes to the background when the mount stands; it needs a host ``execve``."""
-    options = f"lowerdir={_overlay_directories(rootfs)},upperdir={rootfs.upper},workdir={rootfs.work}"
-    pid = process.spawn([rootfs.program, "-o", options, rootfs.mountpoint])
-    if process.wait(pid) != 0:
-        raise LaunchError(
-            "fuse-overlayfs: cannot mount the root file system",
-            hint="see whether /dev/fuse exists and may be opened",
-        )
     os.chdir("/")
 
 

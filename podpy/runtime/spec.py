@@ -70,6 +70,7 @@ class Rootfs:
     ``kind`` is ``overlay``, ``fuse-overlayfs`` or ``bind`` (``vfs`` and
     ``--rootfs``).  ``lower`` goes from the topmost layer down, and so does
     ``data``, whose files ``lower`` only describes (:mod:`podpy.storage.shadow`).
+    ``program`` and ``mapping`` are fuse-overlayfs and its id options.
     ``volatile`` skips the file system sync when it is unmounted: for uppers thrown away.
     """
 
@@ -81,8 +82,8 @@ class Rootfs:
     work: str = ""
     path: str = ""
     volatile: bool = False
-    read_only: bool = False
     program: str = ""
+    mapping: str = ""
 
 
 @record

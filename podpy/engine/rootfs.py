@@ -1,0 +1,136 @@
+"""A container's root file system on this host: which driver, which directories, whose ids."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from podpy import files
+from podpy.errors import HostError
+from podpy.kernel import userns
+from podpy.kernel.userns import IdMap
+from podpy.model import replace
+from podpy.runtime import spec
+from podpy.storage import containers, overlay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.engine.context import Context
+    from podpy.model import ContainerRecord, IdMapping
+    from podpy.storage.overlay import Driver
+
+
+def driver(ctx: Context, name: str = "") -> Driver:
+    """The storage driver to use: ``name``, the configured one, or the best that works."""
+    storage = ctx.config.storage
+    return overlay.driver(ctx.store, name or storage.driver, storage.mount_program)
+
+
+def id_map(ctx: Context, record: ContainerRecord) -> IdMap:
+    """The map of the user namespace a container lives in, its own or the one it joins."""
+    wanted = record.user_namespace
+    if wanted.mode == "container":
+        return id_map(ctx, containers.resolve(ctx.store, wanted.target).record)
+    if wanted.uid_map:
+        return IdMap(uid=wanted.uid_map, gid=wanted.gid_map)
+    return userns.root_map()
+
+
+def plan(ctx: Context, record: ContainerRecord, directory: str, wanted: IdMap) -> spec.Rootfs:
+    """How the root file system of a container is mounted now.
+
+    Made before the first start: the mount point, and the upper directory's
+    mode, which is that of the merged root.
+    """
+    mountpoint = f"{directory}/rootfs"
+    files.make_directory(mountpoint)
+    if record.rootfs:
+        return spec.Rootfs(kind="bind", mountpoint=mountpoint, path=record.rootfs)
+    if record.driver == "vfs":
+        return spec.Rootfs(kind="bind", mountpoint=mountpoint, path=f"{directory}/vfs")
+    lower = overlay.lower_directories(ctx.store, record.layers)
+    _prepare_upper(directory, lower[0])
+    made = spec.Rootfs(
+        kind=record.driver,
+        mountpoint=mountpoint,
+        lower=lower,
+        upper=f"{directory}/upper",
+        work=f"{directory}/work",
+        volatile=record.remove,
+    )
+    if record.driver == "fuse-overlayfs":
+        return _by_fuse(ctx, made, wanted)
+    return _shifted(ctx, made, wanted)
+
+
+def _prepare_upper(directory: str, top: str) -> None:
+    """The merged root has the upper directory's mode: give it the image's.
+
+    A volatile overlay that was not unmounted cleanly leaves a mark in its work
+    directory, and the kernel refuses to mount it again.
+    """
+    upper = f"{directory}/upper"
+    mode = stat.S_IMODE(os.stat(top).st_mode)
+    status = os.stat(upper)
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
+        os.chmod(upper, mode)
+    if os.path.isdir(f"{directory}/work/work/incompat"):
+        files.remove_tree(f"{directory}/work/work/incompat")
+
+
+def _shifted(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
+    """The same root file system seen through another map than the layers were extracted with."""
+    base = userns.root_map()
+    if wanted == base:
+        return made
+    from podpy.storage import shadow
+
+    if not shadow.is_supported():
+        fuse = driver(ctx, "fuse-overlayfs")
+        return _by_fuse(ctx, replace(made, kind=fuse.name), wanted)
+    layers = [os.path.dirname(path) for path in made.lower]
+    return replace(made, lower=shadow.ensure(ctx.store, layers, base, wanted), data=made.lower)
+
+
+def _by_fuse(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
+
+    program = driver(ctx, "fuse-overlayfs").program
+    if not program:
+        raise HostError(
+            "storage driver fuse-overlayfs: the program is not installed",
+            hint="install the package fuse-overlayfs",
+        )
+    base = userns.root_map()
+    shift = "" if wanted == base else _fuse_mapping(base, wanted)
+    # A directory of their own: the server is shown them and not the container's record.
+    own = f"{os.path.dirname(made.mountpoint)}/fuse"
+    for name in ("upper", "work"):
+        files.make_directory(f"{own}/{name}", 0o755)
+    os.chmod(f"{own}/upper", stat.S_IMODE(os.stat(made.lower[0]).st_mode))
+    return replace(
+        made, upper=f"{own}/upper", work=f"{own}/work", program=program, mapping=shift
+    )
+
+
+def _fuse_mapping(base: IdMap, wanted: IdMap) -> str:
+    """fuse-overlayfs' ``uidmapping`` and ``gidmapping``: on disk, shown, count.
+
+    Both numbers as the mounting namespace has them.  On disk lies what the
+    default map made of an image's id; shown must be that id itself.
+    """
+    return (
+        f",uidmapping={_triples(base.uid, wanted.uid)},gidmapping={_triples(base.gid, wanted.gid)}"
+    )
+
+
+def _triples(base: tuple[IdMapping, ...], wanted: tuple[IdMapping, ...]) -> str:
+    found = []
+    for extent in base:
+        for seen in wanted:
+            first = max(extent.outside, seen.outside)
+            last = min(extent.outside + extent.count, seen.outside + seen.count)
+            if first < last:
+                disk = seen.inside + first - seen.outside
+                shown = extent.inside + first - extent.outside
+                found.append(f"{disk}:{shown}:{last - first}")
+    return ":".join(found)
