@@ -149,6 +149,14 @@ class Repository:
             raise self._failure(answer, f"blob {digest}")
         return answer
 
+    def small_blob(self, blob: Descriptor) -> bytes:
+        """A whole blob of exactly the size that its descriptor gives, verified."""
+        answer = self.open_blob(blob.digest)
+        data = _read(answer, blob.size, f"{self.name}: blob {blob.digest}")
+        if hashlib.sha256(data).hexdigest() != blob.digest[7:]:
+            raise ImageError(f"{self.name}: blob {blob.digest}: got other bytes than that")
+        return data
+
     def has_blob(self, descriptor: Descriptor) -> bool:
         answer = self._request("HEAD", f"/blobs/{_checked(descriptor.digest)}")
         answer.release_conn()

@@ -1,0 +1,127 @@
+"""Layers of an image, several at once: received, verified, inflated and unpacked in one go.
+
+Each layer has a thread: Python releases its lock while it hashes, inflates
+and waits for the network.  The processes that unpack are the importer's, and
+forked before the first thread is made.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from podpy.errors import ImageError
+from podpy.registry.download import Download
+from podpy.storage import content
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from podpy.engine.progress import Progress
+    from podpy.model import Descriptor
+    from podpy.registry.client import Repository
+    from podpy.storage.layers import Importer
+
+_FAREWELL = 2.0
+
+
+class Stopped(Exception):
+    """Raised in the threads of a transfer that has failed or was interrupted elsewhere."""
+
+
+def width(configured: int) -> int:
+    """How many blobs are worked on at once."""
+    return configured if configured > 0 else max(2, min(6, (os.cpu_count() or 1) + 1))
+
+
+def in_parallel(jobs: Sequence[Callable[[threading.Event], None]], workers: int) -> None:
+    """Run every job; the first error stops the others and is raised.
+
+    A job is given the event that tells it to stop.  Threads are daemons: one
+    that hangs in a read must not keep an interrupted command alive.
+    """
+    waiting: queue.SimpleQueue[Callable[[threading.Event], None]] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                waiting.get_nowait()(stop)
+        except queue.Empty:
+            return
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in jobs[:workers]]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive() and not stop.is_set():
+                thread.join(0.5)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(_FAREWELL)
+    for error in errors:
+        if not isinstance(error, Stopped):
+            raise error
+
+
+class Layers:
+    """Brings the layers of one image from a repository into the store."""
+
+    def __init__(self, importer: Importer, repository: Repository, progress: Progress) -> None:
+        self._importer = importer
+        self._repository = repository
+        self._progress = progress
+
+    def fetch(self, layers: Sequence[tuple[str, Descriptor]], workers: int) -> None:
+        """Make every ``(diff id, blob)`` present, as tree and as blob."""
+        jobs = []
+        for diff_id, blob in dict(layers).items():
+            has_layer = self._importer.has_layer(diff_id)
+            has_blob = self._importer.has_blob(blob.digest)
+            self._progress.blob(blob.digest, blob.size, present=has_blob)
+            if not has_layer or not has_blob:
+                jobs.append(self._job(diff_id, blob, has_layer, has_blob))
+        in_parallel(jobs, workers)
+
+    def _job(
+        self, diff_id: str, blob: Descriptor, has_layer: bool, has_blob: bool
+    ) -> Callable[[threading.Event], None]:
+        def run(stop: threading.Event) -> None:
+            if has_blob:
+                self._importer.unpack_blob(diff_id, blob)
+            else:
+                self._receive(diff_id, blob, unpack=not has_layer, stop=stop)
+            self._progress.done(blob.digest)
+
+        return run
+
+    def _receive(
+        self, diff_id: str, blob: Descriptor, *, unpack: bool, stop: threading.Event
+    ) -> None:
+        def advance(count: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            self._progress.advance(blob.digest, count)
+
+        store = self._importer.store
+        with (
+            self._importer.begin(diff_id, blob, unpack=unpack, keep=False) as sink,
+            Download(self._repository, blob, sink.write, advance) as download,
+        ):
+            try:
+                download.run()
+                sink.finish()
+            except ImageError:
+                download.discard()
+                raise
+            content.adopt(store, download.path, blob)

@@ -1,0 +1,73 @@
+"""Reaching registries: the options every transfer shares, and what they open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podpy.errors import UsageError
+from podpy.model import record
+from podpy.registry import auth, client
+from podpy.registry.transport import Access
+
+if TYPE_CHECKING:
+    from podpy.engine.context import Context
+    from podpy.registry.client import Repository
+    from podpy.registry.shortnames import Source
+
+
+@record
+class RegistryOptions:
+    """How to reach registries: options that pull, push, login and logout share.
+
+    ``creds`` is ``NAME:PASSWORD``; ``retry`` and ``retry_delay`` default to
+    the configuration, then to 3 tries and 1 second.
+    """
+
+    authfile: str = ""
+    creds: str = ""
+    cert_dir: str = ""
+    tls_verify: bool | None = None
+    retry: int | None = None
+    retry_delay: str = ""
+
+
+def access(ctx: Context, options: RegistryOptions) -> Access:
+    engine = ctx.config.engine
+    return Access(
+        tls_verify=options.tls_verify,
+        cert_dir=options.cert_dir,
+        retries=engine.retry if options.retry is None else options.retry,
+        pause=_seconds(options.retry_delay or engine.retry_delay or "1s"),
+    )
+
+
+def _seconds(text: str) -> float:
+    """A duration of the command line or containers.conf: ``2``, ``2s``, ``500ms``, ``1m``."""
+    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)):
+        number = text.removesuffix(unit) if unit else text
+        if text.endswith(unit) and number.replace(".", "", 1).isdigit():
+            return float(number) * factor
+    raise UsageError(f"retry delay {text!a}: not a duration such as 2s")
+
+
+def open_repository(ctx: Context, source: Source, options: RegistryOptions) -> Repository:
+    if options.creds:
+        credentials: auth.Credentials | None = auth.parse(options.creds)
+    else:
+        credentials = stored(ctx, source.reference.name, options)
+    return client.connect(
+        source,
+        access(ctx, options),
+        credentials=credentials,
+        token_servers=ctx.config.engine.token_servers,
+    )
+
+
+def bare(name: str) -> str:
+    """A name as other tools write it, without the transport they put before it."""
+    return name.removeprefix("docker://")
+
+
+def stored(ctx: Context, name: str, options: RegistryOptions) -> auth.Credentials | None:
+    """The credentials that files and helpers hold for a repository or registry."""
+    return auth.find(name, options.authfile, ctx.config.registries.credential_helpers)
