@@ -1,0 +1,149 @@
+"""Names: one small file per tag, from which the layout's ``index.json`` is derived.
+
+``names/<reference, percent-encoded>`` says which manifest a reference stands
+for and which image that is.  An image that has lost its last name keeps a file
+``names/@<manifest hex>`` with an empty reference: it is dangling, and stays
+until ``prune`` or ``rmi``.  The set of these files is what the store holds;
+blobs and layers that none of them reaches are garbage.
+"""
+
+from __future__ import annotations
+
+import os
+
+from podpy import files, model
+from podpy.errors import StoreError
+from podpy.model import Descriptor, record
+from podpy.storage.content import hex_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from podpy.paths import Store
+
+VERSION = 1
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:@")
+REFERENCE_ANNOTATION = "org.opencontainers.image.ref.name"
+_LAYOUT = '{"imageLayoutVersion":"1.0.0"}'
+
+
+@record
+class Name:
+    """A reference of the store and what it stands for.
+
+    ``image`` is the image's id (64 digits).  ``index`` is the image index the
+    manifest was chosen from, if there was one.  ``created`` is when the name
+    was given.
+    """
+
+    version: int = VERSION
+    reference: str
+    manifest: Descriptor
+    index: Descriptor | None = None
+    image: str
+    created: float = 0.0
+    _nested = {"manifest": Descriptor, "index": Descriptor}
+
+    @property
+    def is_dangling(self) -> bool:
+        return not self.reference
+
+
+def quote(reference: str) -> str:
+    """A reference as a file name: all but the plain characters percent-encoded."""
+    if _PLAIN.issuperset(reference):
+        return reference
+    return "".join(
+        c if c in _PLAIN else "".join(f"%{byte:02X}" for byte in c.encode()) for c in reference
+    )
+
+
+def _path(store: Store, reference: str, manifest: str) -> str:
+    """The file of a name; an empty reference is the dangling name of a manifest."""
+    return f"{store.names}/{quote(reference) if reference else '@' + hex_of(manifest)}"
+
+
+def read(store: Store, reference: str) -> Name | None:
+    """The name of a full reference, or None."""
+    return _read_file(f"{store.names}/{quote(reference)}")
+
+
+def _read_file(path: str) -> Name | None:
+    try:
+        values = files.read_json(path)
+    except (FileNotFoundError, OSError) as error:
+        if isinstance(error, FileNotFoundError) or error.errno == 36:  # ENAMETOOLONG
+            return None
+        raise
+    version = values.get("version") if isinstance(values, dict) else None
+    if not isinstance(version, int) or version > VERSION:
+        raise StoreError(
+            f"{path}: format version {version!a} is newer than this podpy knows",
+            hint="use the podpy that wrote it, or a newer one",
+        )
+    return model.from_dict(Name, values)
+
+
+def read_all(store: Store) -> Iterator[Name]:
+    """Every name of the store, in the order of their files."""
+    for entry in files.list_directory(store.names):
+        found = _read_file(f"{store.names}/{entry}")
+        if found is not None:
+            yield found
+
+
+def write(store: Store, name: Name) -> None:
+    """Give a name, replacing what it stood for, and derive ``index.json`` anew.
+
+    An image that loses its last name this way becomes dangling first, so that
+    no crash in between loses sight of it.
+    """
+    path = _path(store, name.reference, name.manifest.digest)
+    with files.lock(f"{store.locks}/index"):
+        old = _read_file(path) if name.reference else None
+        if old is not None and old.manifest.digest != name.manifest.digest:
+            _keep_as_dangling(store, old)
+        files.write_json(path, model.to_dict(name), durable=True)
+        if name.reference:
+            files.unlink(_path(store, "", name.manifest.digest))
+        _derive_index(store)
+
+
+def remove(store: Store, name: Name, *, keep_image: bool = False) -> None:
+    """Take a name away; ``keep_image`` leaves the image dangling if it was the last."""
+    with files.lock(f"{store.locks}/index"):
+        if keep_image and name.reference:
+            _keep_as_dangling(store, name)
+        files.unlink(_path(store, name.reference, name.manifest.digest))
+        files.sync_directory(store.names)
+        _derive_index(store)
+
+
+def _keep_as_dangling(store: Store, name: Name) -> None:
+    others = (n for n in read_all(store) if n.reference != name.reference)
+    if not any(n.image == name.image for n in others):
+        path = _path(store, "", name.manifest.digest)
+        files.write_json(path, model.to_dict(model.replace(name, reference="")), durable=True)
+
+
+def _derive_index(store: Store) -> None:
+    """``oci-layout`` and ``index.json``: what other OCI tools read ``content/`` by."""
+    entries = []
+    for name in read_all(store):
+        entry = {
+            "mediaType": name.manifest.media_type,
+            "digest": name.manifest.digest,
+            "size": name.manifest.size,
+        }
+        if name.reference:
+            entry["annotations"] = {REFERENCE_ANNOTATION: name.reference}
+        entries.append(entry)
+    document = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": entries,
+    }
+    if not os.path.exists(f"{store.content}/oci-layout"):
+        files.write_atomic(f"{store.content}/oci-layout", _LAYOUT)
+    files.write_json(f"{store.content}/index.json", document)

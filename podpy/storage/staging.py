@@ -1,0 +1,95 @@
+"""Work in progress below ``tmp/``: everything there names the process that makes it.
+
+An entry is called ``<kind>.<pid>.<start>.<boot>.<random>``: process id, start
+time in clock ticks and the first eight characters of the boot id.  Whoever
+finds an entry whose owner is dead may delete it; nothing there is ever used by
+anybody but its owner.  Trees are published by ``rename`` out of ``tmp/`` and
+deleted by ``rename`` into it, so that no half-made or half-deleted tree is
+visible anywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+
+from podpy import files
+from podpy.errors import StoreError
+from podpy.kernel import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.paths import Store
+
+
+def name(store: Store, kind: str) -> str:
+    """A fresh path below ``tmp/`` that says who owns it; nothing is created."""
+    me = process.identity()
+    return f"{store.tmp}/{kind}.{me.pid}.{me.start}.{me.boot_id[:8]}.{os.urandom(6).hex()}"
+
+
+def create(store: Store, kind: str) -> str:
+    """A fresh, empty directory below ``tmp/``."""
+    path = name(store, kind)
+    os.mkdir(path, 0o700)
+    return path
+
+
+def owner_is_alive(entry: str) -> bool:
+    """Whether the process that an entry of ``tmp/`` names still runs.
+
+    A name that podpy did not make is taken for alive: it is not ours to delete.
+    """
+    parts = entry.rsplit(".", 4)
+    if len(parts) != 5 or not (parts[1].isdigit() and parts[2].isdigit()):
+        return True
+    if parts[3] != process.current_boot()[:8]:
+        return False
+    return process.start_time(int(parts[1])) == int(parts[2])
+
+
+def kind_of(entry: str) -> str:
+    """The kind that an entry of ``tmp/`` was created with."""
+    return entry.rsplit(".", 4)[0]
+
+
+def discard(store: Store, path: str) -> None:
+    """Delete a file or tree of the store: gone from its place at once, and then for good."""
+    grave = name(store, "trash")
+    try:
+        os.rename(path, grave)
+    except FileNotFoundError:
+        return
+    remove_tree(grave)
+
+
+def sweep(store: Store) -> list[str]:
+    """Delete what dead processes left below ``tmp/``; returns the entries removed."""
+    gone = []
+    for entry in files.list_directory(store.tmp):
+        if not owner_is_alive(entry):
+            remove_tree(f"{store.tmp}/{entry}")
+            gone.append(entry)
+    return gone
+
+
+def remove_tree(path: str) -> None:
+    """Delete a tree, with files of subordinate ids in it if need be.
+
+    Tried as the caller first; what is left goes through a child that is root
+    of a user namespace with the caller's ids.
+    """
+    try:
+        if not files.remove_tree(path):
+            return
+    except FileNotFoundError:
+        return
+    from podpy.kernel import userns
+
+    def delete() -> int:
+        return 1 if files.remove_tree(path) else 0
+
+    if process.wait(userns.fork_mapped(delete, mount_ns=False)) != 0:
+        raise StoreError(
+            f"{path}: cannot be deleted",
+            hint="files there belong to ids outside your ranges in /etc/subuid and /etc/subgid",
+        )

@@ -1,0 +1,139 @@
+"""The processes that unpack layers: root of a user namespace, forked before any thread.
+
+``fork`` and ``unshare`` belong to single-threaded processes, and the pull
+pipeline has threads.  So one helper is forked into the user namespace first; it
+forks a child for each layer it is handed, with the descriptors of the data and
+of the answer.  Nothing in them imports or executes anything once a layer has
+begun.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import partial
+
+from podpy import files
+from podpy.errors import ImageError, PodpyError, StoreError
+from podpy.kernel import process, userns
+from podpy.storage import extract, tar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from podpy.storage.extract import Limits
+
+_REQUEST_LIMIT = 1 << 16
+
+
+class Unpacker:
+    """The handle of the helper; use as a context manager, start it before any thread."""
+
+    def __init__(self) -> None:
+        mapping = userns.root_map()
+        self.is_single = mapping.is_single
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # What _serve and _unpack need is imported: they run where nothing may be.
+
+        def child() -> int:
+            ours.close()
+            return _serve(theirs, single=mapping.is_single)
+
+        self._pid = userns.fork_mapped(child, mapping, mount_ns=False)
+        theirs.close()
+        self._socket = ours
+
+    def __enter__(self) -> Unpacker:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+        process.wait(self._pid)
+
+    def start(self, directory: str, data: int, limits: Limits) -> int:
+        """Unpack the tar stream of the descriptor ``data`` into an empty directory.
+
+        Returns a descriptor from which :func:`result` reads the answer.
+        """
+        answer, theirs = os.pipe()
+        request = {"directory": directory, "size": limits.size, "entries": limits.entries}
+        try:
+            socket.send_fds(self._socket, [files.dumps(request).encode()], [data, theirs])
+        except OSError:
+            os.close(answer)
+            raise StoreError("the process that unpacks layers has died") from None
+        finally:
+            os.close(theirs)
+        return answer
+
+
+def result(answer: int) -> dict[str, Any]:
+    """What came of a layer: ``size``, ``entries``, ``records``; raises its error."""
+    try:
+        pieces = []
+        while piece := os.read(answer, 1 << 16):
+            pieces.append(piece)
+    finally:
+        os.close(answer)
+    if not pieces:
+        raise StoreError("the process that unpacks a layer was killed")
+    values: dict[str, Any] = files.loads(b"".join(pieces))
+    if "error" in values:
+        kinds = {kind.__name__: kind for kind in (ImageError, StoreError)}
+        raise kinds.get(values["kind"], PodpyError)(values["error"], hint=values["hint"])
+    return values
+
+
+def _serve(requests: socket.socket, *, single: bool) -> int:
+    """Fork a child for each layer until the other end is closed."""
+    import signal
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them
+    os.umask(0)
+    _raise_descriptor_limit()
+    while True:
+        message, fds, _, _ = socket.recv_fds(requests, _REQUEST_LIMIT, 2)
+        if not message:
+            return 0
+        data, answer = fds
+        process.fork_child(partial(_job, requests, message, data, answer, single=single))
+        os.close(data)
+        os.close(answer)
+
+
+def _raise_descriptor_limit() -> None:
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _job(requests: socket.socket, message: bytes, data: int, answer: int, *, single: bool) -> int:
+    """One layer in a process of its own; the answer is one JSON object."""
+    requests.close()
+    try:
+        values = _unpack(files.loads(message), data, single)
+    except PodpyError as error:
+        values = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
+    except OSError as error:
+        values = {"error": f"layer: {error}", "hint": "", "kind": "StoreError"}
+    files.write_all(answer, files.dumps(values).encode())
+    return 0
+
+
+def _unpack(request: dict[str, Any], data: int, single: bool) -> dict[str, Any]:
+    root = os.open(request["directory"], files.O_DIR | os.O_NOFOLLOW)
+    os.fchown(root, 0, 0)
+    os.fchmod(root, 0o755)  # a setgid parent directory would have handed its group down
+    limits = extract.Limits(size=request["size"], entries=request["entries"])
+    extractor = extract.Extractor(root, single=single, limits=limits)
+    reader = tar.Reader(tar.Stream(data))
+    extractor.run(reader)
+    reader.stream.drain()
+    return {
+        "size": extractor.size,
+        "entries": extractor.entries,
+        "records": extractor.records,
+        "whiteouts": extractor.whiteouts,
+    }
