@@ -237,6 +237,8 @@ class lock:
             os.close(fd)
 
     def __exit__(self, *exc: object) -> None:
+        # Unlocked before it is closed: a child forked meanwhile holds a copy of it.
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
         self._fd = -1
 

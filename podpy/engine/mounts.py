@@ -11,7 +11,7 @@ import os
 
 from podpy.engine import values
 from podpy.errors import UsageError
-from podpy.model import Mount, _EMPTY, record
+from podpy.model import _EMPTY, Mount, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _PROPAGATION = _EXCLUSIVE[-1]
 _VOLUME_OPTIONS = frozenset(word for group in _EXCLUSIVE for word in group) | {"U"}
 #: Hints for other platforms; documented to do nothing on Linux.
 _HINTS = ("cached", "delegated", "consistent", "default")
-_TMPFS_WORDS = frozenset("ro rw exec noexec suid nosuid dev nodev noatime notmpcopyup".split())
+_TMPFS_WORDS = frozenset(["ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "notmpcopyup"])
 _TMPFS_KEYS = ("size", "mode", "nr_inodes", "nr_blocks", "uid", "gid")
 
 
@@ -73,9 +73,7 @@ def parse_volume(text: str, cwd: str) -> Wish:
         )
         return Wish(mount=mount, create_source=True)
     check_volume_name(source)
-    return Wish(
-        mount=Mount(type="volume", source=source, destination=destination, options=options)
-    )
+    return Wish(mount=Mount(type="volume", source=source, destination=destination, options=options))
 
 
 def _options(words: Iterable[str], text: str) -> tuple[str, ...]:
@@ -86,7 +84,9 @@ def _options(words: Iterable[str], text: str) -> tuple[str, ...]:
     for group in _EXCLUSIVE:
         both = [word for word in given if word in group]
         if len(both) > 1:
-            raise UsageError(f"--volume: {both[0]!r} and {both[1]!r} exclude each other in {text!r}")
+            raise UsageError(
+                f"--volume: {both[0]!r} and {both[1]!r} exclude each other in {text!r}"
+            )
     return tuple(given)
 
 

@@ -1,4 +1,4 @@
-"""``--userns``, ``--network``, ``--pid`` … as what the record says, and id maps computed.
+"""``--userns``, ``--pid``, ``--ipc`` … as what the record says, and id maps computed.
 
 The map functions are pure: they get the caller's ids and subordinate ranges
 and return extents ``inside → host``.  A user namespace's map may not name a
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from podpy.engine import values
 from podpy.errors import HostError, UsageError
-from podpy.model import IdMapping, NetworkMode, UserNamespace
+from podpy.model import IdMapping, UserNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,52 +20,8 @@ if TYPE_CHECKING:
     Lookup = Callable[[str], str]
     Ranges = Sequence[tuple[int, int]]
 
-NETWORKS = ("none", "host", "slirp4netns", "pasta")
-_SLIRP_OPTIONS = (
-    "allow_host_loopback", "mtu", "cidr", "enable_ipv6", "outbound_addr", "outbound_addr6",
-    "port_handler",
-)  # fmt: skip
 AUTO_SIZE = 1024
 NO_RANGES = "add ranges for your user to /etc/subuid and /etc/subgid (`usermod --add-subuids`)"
-
-
-# --- network -----------------------------------------------------------------
-
-
-def network(texts: Iterable[str], default: Callable[[], str], lookup: Lookup) -> NetworkMode:
-    """``--network``: one of :data:`NETWORKS` with options, ``container:NAME`` or ``private``."""
-    given = tuple(texts)
-    if len(given) > 1:
-        raise UsageError(f"--network: only one mode can be given, not {', '.join(given)}")
-    text = given[0] if given else ""
-    if text in ("", "private", "default"):
-        text = default()
-    kind, separator, rest = text.partition(":")
-    if kind == "container":
-        if not rest:
-            raise UsageError("--network: container: needs the name or id of a container")
-        return NetworkMode(kind="container", target=lookup(rest))
-    if kind not in NETWORKS:
-        raise UsageError(
-            f"--network: no network or mode {text!r} is known: network not found",
-            hint="none, host, slirp4netns, pasta or container:NAME",
-        )
-    if separator and kind in ("none", "host"):
-        raise UsageError(f"--network: {kind} takes no options: {text!r}")
-    options = tuple(option for option in rest.split(",") if option)
-    if kind == "slirp4netns":
-        _check_slirp(options)
-    return NetworkMode(kind=kind, options=options)
-
-
-def _check_slirp(options: Iterable[str]) -> None:
-    for option in options:
-        key, separator, _ = option.partition("=")
-        if not separator or key not in _SLIRP_OPTIONS:
-            raise UsageError(
-                f"--network: slirp4netns has no option {option!r}",
-                hint=", ".join(f"{known}=" for known in _SLIRP_OPTIONS),
-            )
 
 
 # --- pid, ipc, uts, cgroup ---------------------------------------------------
@@ -212,9 +168,7 @@ def free(ranges: Ranges, taken: Ranges) -> tuple[tuple[int, int], ...]:
     return tuple(left)
 
 
-def _auto(
-    rest: str, ranges: tuple[Ranges, Ranges], taken: tuple[Ranges, Ranges]
-) -> UserNamespace:
+def _auto(rest: str, ranges: tuple[Ranges, Ranges], taken: tuple[Ranges, Ranges]) -> UserNamespace:
     """``auto[:size=N]``: ids that no other ``auto`` container has."""
     size = AUTO_SIZE
     for option in filter(None, rest.split(",")):
@@ -267,7 +221,9 @@ def _of_name(named: Ranges, name: str, kind: str, own: Ranges) -> tuple[IdMappin
     if not named:
         raise UsageError(f"--sub{kind}name: no entry {name!r} in /etc/sub{kind}")
     if any(free((entry,), own) for entry in named):
-        raise HostError(f"--sub{kind}name: the ids of {name!r} are not yours to map", hint=NO_RANGES)
+        raise HostError(
+            f"--sub{kind}name: the ids of {name!r} are not yours to map", hint=NO_RANGES
+        )
     return stack(named)
 
 

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import errno
 import os
+
 from podpy import files
 from podpy.errors import Ambiguous, Conflict, HostError, NotFound, StoreError, UsageError
 from podpy.kernel import process

@@ -1,0 +1,302 @@
+"""``create`` and ``run``: from options to a container on disk, and to its first exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from podpy import files
+from podpy.engine import draft, ending, images, launching
+from podpy.engine.surroundings import Surroundings
+from podpy.errors import Conflict, HostError, NotFound, PodpyError, UsageError
+from podpy.kernel import process, userns
+from podpy.model import record, replace
+from podpy.net import ports
+from podpy.storage import containers, overlay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from podpy.engine.context import Context
+    from podpy.engine.mounts import Wish
+    from podpy.engine.namespaces import Ranges
+    from podpy.engine.options import ContainerOptions
+    from podpy.model import ContainerRecord, Image
+    from podpy.paths import Store
+
+PULL_POLICIES = ("missing", "always", "never", "newer")
+
+
+@record
+class RunResult:
+    """How ``run`` ended: ``exit_code`` is None while the container still runs."""
+
+    id: str
+    exit_code: int | None = None
+    detached: bool = False
+
+
+def create(ctx: Context, options: ContainerOptions) -> str:
+    """Make a container and return its id; nothing is left behind when that fails."""
+    return _create(ctx, options).id
+
+
+def run(ctx: Context, options: ContainerOptions) -> RunResult:
+    """Make a container and start it; attached, until it ends or the user detaches.
+
+    A container that cannot be started is removed again.
+    """
+    if options.detach and options.attach:
+        raise UsageError("--attach: conflicts with --detach")
+    made = _create(ctx, options)
+    try:
+        if options.detach:
+            launching.launch(ctx, made)
+            return RunResult(id=made.id, detached=True)
+        code = launching.attached(
+            ctx, made, stdin=made.interactive, sig_proxy=options.sig_proxy,
+            detach_keys=made.detach_keys,
+        )  # fmt: skip
+    except BaseException:
+        _forget(ctx.store, made)
+        raise
+    return RunResult(id=made.id, exit_code=code, detached=code is None)
+
+
+def rename(ctx: Context, name: str, new_name: str) -> None:
+    """Give a container another name, whatever its state."""
+    containers.rename(ctx.store, containers.resolve(ctx.store, name), new_name)
+
+
+# --- the image ---------------------------------------------------------------
+
+
+def _image(ctx: Context, options: ContainerOptions) -> Image | None:
+    """The image to run, pulled as ``--pull`` says; None for ``--rootfs``."""
+    if options.rootfs:
+        if not os.path.isdir(options.image):
+            raise UsageError(f"--rootfs: {options.image}: no such directory")
+        return None
+    policy = options.pull or ctx.config.engine.pull_policy
+    if policy not in PULL_POLICIES:
+        raise UsageError(f"--pull: invalid policy {policy!r}", hint=", ".join(PULL_POLICIES))
+    if policy in ("always", "newer"):
+        return _pulled(ctx, options, optional=policy == "newer")
+    try:
+        image = images.find(ctx, options.image)
+    except NotFound:
+        if policy == "never":
+            raise
+        return _pulled(ctx, options)
+    if _is_other_platform(image, options):
+        if policy == "never":
+            raise NotFound(f"{options.image}: image not known for the platform asked for")
+        return _pulled(ctx, options)
+    return image
+
+
+def _is_other_platform(image: Image, options: ContainerOptions) -> bool:
+    if not (options.platform or options.arch or options.os or options.variant):
+        return False
+    from podpy.engine import pulling
+
+    return not pulling.satisfies(image, options)
+
+
+def _pulled(ctx: Context, options: ContainerOptions, *, optional: bool = False) -> Image:
+    from podpy.engine import pulling
+
+    try:
+        pulling.pull(ctx, options)
+    except PodpyError:
+        # "newer" is content with what is there when the registry cannot be asked.
+        if not optional:
+            raise
+        return images.find(ctx, options.image)
+    return images.find(ctx, options.image)
+
+
+# --- making ------------------------------------------------------------------
+
+
+def _create(ctx: Context, options: ContainerOptions) -> ContainerRecord:
+    store = ctx.store
+    store.prepare()
+    if options.cidfile and os.path.exists(options.cidfile):
+        raise Conflict(
+            f"--cidfile: {options.cidfile}: container ID file exists already",
+            hint="remove it, or choose another",
+        )
+    if options.replace and not options.name:
+        raise UsageError("--replace: needs --name")
+    image = _image(ctx, options)
+    plan = draft.build(options, image, ctx.config, _surroundings(ctx, options))
+    if options.replace:
+        _remove_namesake(ctx, options.name)
+    sources = _Sources(store, plan.wishes)
+    try:
+        wanted = replace(plan.record, driver=_driver(ctx, plan.record))
+        made = containers.create(store, wanted, lambda path: _populate(path, sources))
+        _write_cidfile(store, made)
+    except BaseException:
+        sources.undo()
+        raise
+    return made
+
+
+def _populate(directory: str, sources: _Sources) -> None:
+    """What a container's directory holds before its first start."""
+    os.mkdir(f"{directory}/upper", 0o755)
+    os.mkdir(f"{directory}/work", 0o700)
+    sources.make()
+
+
+def _driver(ctx: Context, made: ContainerRecord) -> str:
+    if made.rootfs:
+        return "none"
+    configured = ctx.config.storage
+    return overlay.driver(ctx.store, configured.driver, configured.mount_program).name
+
+
+def _write_cidfile(store: Store, made: ContainerRecord) -> None:
+    if not made.cidfile:
+        return
+    try:
+        files.write_atomic(made.cidfile, made.id, mode=0o644)
+    except OSError as error:
+        containers.remove(store, made)
+        raise UsageError(f"--cidfile: {made.cidfile}: {error.strerror}") from None
+
+
+def _remove_namesake(ctx: Context, name: str) -> None:
+    from podpy.engine import lifecycle
+
+    lifecycle.remove(ctx, (name,), force=True, volumes=True, ignore=True)
+
+
+class _Sources:
+    """The host directories and volumes that mounts need: made, and unmade on failure."""
+
+    def __init__(self, store: Store, wishes: tuple[Wish, ...]) -> None:
+        self._store = store
+        self._wishes = wishes
+        self._made: list[Callable[[], object]] = []
+
+    def make(self) -> None:
+        for wish in self._wishes:
+            if wish.mount.type == "bind":
+                self._bind(wish)
+            elif wish.mount.type == "volume":
+                self._volume(wish)
+
+    def _bind(self, wish: Wish) -> None:
+        source = wish.mount.source
+        if os.path.exists(source):
+            return
+        if not wish.create_source:
+            raise UsageError(
+                f'--mount: invalid mount config for type "bind": bind source path does not exist:'
+                f" {source}",
+                hint="create it; -v would have made a directory",
+            )
+        try:
+            os.makedirs(source, 0o755, exist_ok=True)
+        except OSError as error:
+            raise HostError(f"--volume: {source}: cannot be made: {error.strerror}") from None
+        self._made.append(lambda: os.rmdir(source))
+
+    def _volume(self, wish: Wish) -> None:
+        from podpy.storage import volumes
+
+        mount = wish.mount
+        if volumes.exists(self._store, mount.source):
+            return
+        volumes.create(
+            self._store, mount.source,
+            labels=wish.labels, options=wish.settings, anonymous=mount.anonymous,
+        )  # fmt: skip
+        self._made.append(lambda: volumes.remove(self._store, mount.source))
+
+    def undo(self) -> None:
+        for step in reversed(self._made):
+            try:
+                step()
+            except (OSError, PodpyError):
+                continue  # somebody put something there meanwhile: it is his now
+        self._made.clear()
+
+
+# --- what the options are read against ---------------------------------------
+
+
+def _surroundings(ctx: Context, options: ContainerOptions) -> Surroundings:
+    store = ctx.store
+
+    def lookup(name: str) -> ContainerRecord:
+        return containers.resolve(store, name).record
+
+    return Surroundings(
+        id=containers.new_id(),
+        now=time.time(),
+        cwd=_working_directory(),
+        env=os.environ,
+        hostname=os.uname().nodename,
+        ids=(os.geteuid(), os.getegid()),
+        command_line=("podpy", *sys.argv[1:]),
+        lookup=lookup,
+        ranges=_ranges,
+        taken=lambda: _taken(store),
+        network_helper=_network_helper,
+        parse_port=ports.parse,
+        new_volume=containers.new_id,
+    )
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise HostError("the current directory does not exist any more") from None
+
+
+def _ranges(name: str) -> tuple[Ranges, Ranges]:
+    uids, gids = userns.subordinate_ids(name)
+    return uids, gids
+
+
+def _taken(store: Store) -> tuple[Ranges, Ranges]:
+    """The host ids that the maps of ``--userns=auto`` containers hold."""
+    uids: list[tuple[int, int]] = []
+    gids: list[tuple[int, int]] = []
+    for other in containers.every(store):
+        space = other.record.user_namespace
+        if space.mode == "auto":
+            uids += [(extent.outside, extent.count) for extent in space.uid_map]
+            gids += [(extent.outside, extent.count) for extent in space.gid_map]
+    return uids, gids
+
+
+def _network_helper() -> str:
+    """slirp4netns is ready in 3 ms where pasta takes 20: it is the first choice."""
+    for name in ("slirp4netns", "pasta"):
+        if process.find_program(name):
+            return name
+    raise HostError(
+        "no network helper on this host: slirp4netns and pasta are missing",
+        hint="install the package slirp4netns, or use --network none or host",
+    )
+
+
+def _forget(store: Store, made: ContainerRecord) -> None:
+    """Remove a container that never ran, with its anonymous volumes and its id file."""
+    try:
+        state = containers.read_state(store, made.id)
+    except PodpyError:
+        return
+    if state.status.is_live:
+        return
+    ending.discard(store, made)
+    if made.cidfile:
+        files.unlink(made.cidfile)

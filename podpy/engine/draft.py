@@ -1,0 +1,328 @@
+"""From the user's options, an image and the configuration to a container's record.
+
+:func:`build` decides everything about a container and does nothing: what it
+must ask of the host comes in as its surroundings, what must be made before
+the container can exist goes out as the wishes beside the record.
+"""
+
+from __future__ import annotations
+
+import os
+
+from podpy.engine import environment, mounting, namespaces, networking, security, values
+from podpy.engine.mounts import Wish
+from podpy.errors import UsageError
+from podpy.kernel import capabilities, signals
+from podpy.model import (
+    ContainerRecord,
+    ImageConfig,
+    LogConfig,
+    NetworkMode,
+    UserNamespace,
+    record,
+    replace,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from podpy.config import Config
+    from podpy.engine.options import ContainerOptions
+    from podpy.engine.surroundings import Surroundings
+    from podpy.model import Image
+
+LOG_DRIVERS = ("k8s-file", "json-file", "journald", "none", "passthrough")
+
+
+@record
+class Draft:
+    """A record, and the mounts whose sources must be made or checked first."""
+
+    record: ContainerRecord
+    wishes: tuple[Wish, ...] = ()
+
+
+def build(
+    options: ContainerOptions, image: Image | None, config: Config, around: Surroundings
+) -> Draft:
+    """The record that ``options`` ask for; :class:`UsageError` names the option that is wrong."""
+    about = image.config if image is not None else ImageConfig()
+    base = _identity(options, image, around)
+    base = _spaces(base, options, config, around)
+    base = networking.details(base, options, about, config, around)
+    base = _process(base, options, about, config, around)
+    base = _rights(base, options, config, around)
+    base = _running(base, options, about, config)
+    wishes = mounting.choose(options, about, config, around)
+    chosen = tuple(wish.mount for wish in wishes)
+    return Draft(record=replace(base, mounts=chosen), wishes=wishes)
+
+
+def _identity(
+    options: ContainerOptions, image: Image | None, around: Surroundings
+) -> ContainerRecord:
+    rootfs = os.path.normpath(os.path.join(around.cwd, options.image)) if options.rootfs else ""
+    return ContainerRecord(
+        id=around.id,
+        name=options.name,
+        created=around.now,
+        image_id=image.id if image else "",
+        image_name=(image.names[0] if image.names else options.image) if image else "",
+        layers=image.diff_ids if image else (),
+        platform=str(image.platform) if image else "",
+        rootfs=rootfs,
+        argv=(),
+        network=NetworkMode(kind="none"),
+        user_namespace=UserNamespace(),
+        log=LogConfig(),
+        tty=options.tty,
+        interactive=options.interactive,
+        remove=options.rm,
+        read_only=options.read_only,
+        read_only_tmpfs=options.read_only_tmpfs,
+        cidfile=_path(options.cidfile, around.cwd),
+        pidfile=_path(options.pidfile, around.cwd),
+        create_command=around.command_line,
+    )
+
+
+def _path(text: str, cwd: str) -> str:
+    return os.path.normpath(os.path.join(cwd, text)) if text else ""
+
+
+# --- namespaces --------------------------------------------------------------
+
+
+def _spaces(
+    base: ContainerRecord, options: ContainerOptions, config: Config, around: Surroundings
+) -> ContainerRecord:
+    defaults = config.containers
+
+    def lookup(name: str) -> str:
+        return around.lookup(name).id
+
+    network = networking.mode(options.network, _default_network(config, around), lookup)
+    made = replace(
+        base,
+        network=network,
+        pid_mode=namespaces.simple(options.pid or defaults.pidns, "--pid", ("host",), lookup),
+        ipc_mode=namespaces.simple(
+            options.ipc or defaults.ipcns, "--ipc", ("host", "shareable", "none"), lookup
+        ),
+        uts_mode=namespaces.simple(options.uts or defaults.utsns, "--uts", ("host",), lookup),
+        cgroup_mode=namespaces.simple(
+            options.cgroupns or defaults.cgroupns, "--cgroupns", ("host",), None
+        ),
+    )
+    user = namespaces.user(
+        options, configured=defaults.userns or around.env.get("PODPY_USERNS", ""),
+        joined=_joined(made), lookup=lookup, ids=around.ids,
+        ranges=around.ranges, taken=around.taken,
+    )  # fmt: skip
+    return replace(made, user_namespace=user)
+
+
+def _default_network(config: Config, around: Surroundings) -> Callable[[], str]:
+    """containers.conf first; a rootless container cannot have podman's ``bridge`` by default."""
+
+    def choose() -> str:
+        named = config.containers.netns
+        return named if named not in ("", "private", "bridge") else around.network_helper()
+
+    return choose
+
+
+def _joined(made: ContainerRecord) -> str:
+    """The container whose namespaces are joined, if any; it can only be one."""
+    modes = (made.pid_mode, made.ipc_mode, made.uts_mode)
+    found = {mode.partition(":")[2] for mode in modes if mode.startswith("container:")}
+    if made.network.kind == "container":
+        found.add(made.network.target)
+    if len(found) > 1:
+        raise UsageError(
+            "namespaces of more than one container are asked for",
+            hint="a container can join one user namespace, and with it that container's others",
+        )
+    return next(iter(found), "")
+
+
+# --- the process -------------------------------------------------------------
+
+
+def _process(
+    base: ContainerRecord,
+    options: ContainerOptions,
+    about: ImageConfig,
+    config: Config,
+    around: Surroundings,
+) -> ContainerRecord:
+    entrypoint, command = _command(options, about)
+    argv = (*entrypoint, *command)
+    if not argv:
+        raise UsageError(
+            "no command or entrypoint provided, and the image names none",
+            hint="give a command after the image",
+        )
+    defaults = config.containers
+    env = environment.build(
+        options, host=around.env, configured=defaults.env, image=about.env,
+        hostname=base.hostname, proxies=defaults.http_proxy,
+    )  # fmt: skip
+    umask = options.umask or defaults.umask or "0022"
+    if not set("01234567").issuperset(umask):
+        raise UsageError(f"--umask: invalid umask {umask!r}: it is octal")
+    return replace(
+        base,
+        entrypoint=entrypoint,
+        command=command,
+        argv=argv,
+        env=env,
+        user=options.user or about.user,
+        groups=options.group_add,
+        umask=int(umask, 8),
+        working_dir=_working_dir(options.workdir or about.working_dir or "/"),
+        init=options.init or defaults.init,
+        oom_score_adj=_score(options.oom_score_adj, defaults.oom_score_adj),
+    )
+
+
+def _command(
+    options: ContainerOptions, about: ImageConfig
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """docker's rule: ``--entrypoint`` clears the image's command as well."""
+    if options.entrypoint is not None:
+        return _entrypoint(options.entrypoint), options.command
+    return about.entrypoint, options.command or about.cmd
+
+
+def _entrypoint(text: str) -> tuple[str, ...]:
+    if not text.startswith("["):
+        return (text,) if text else ()
+    from podpy import files
+
+    try:
+        words = files.loads(text)
+    except ValueError:
+        return (text,)
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UsageError(f"--entrypoint: {text!r} is not a list of words")
+    return tuple(words)
+
+
+def _working_dir(path: str) -> str:
+    if not path.startswith("/"):
+        raise UsageError(f"--workdir: the working directory {path!r} is not an absolute path")
+    return path
+
+
+def _score(text: str, configured: int | None) -> int | None:
+    if not text:
+        return configured
+    return values.integer(text, "--oom-score-adj", lowest=-1000, highest=1000)
+
+
+# --- rights ------------------------------------------------------------------
+
+
+def _rights(
+    base: ContainerRecord, options: ContainerOptions, config: Config, around: Surroundings
+) -> ContainerRecord:
+    defaults = config.containers
+    said = security.options(options.security_opt, around.cwd)
+    default_set = defaults.default_capabilities
+    return replace(
+        base,
+        privileged=options.privileged,
+        capabilities=capabilities.select(
+            options.cap_add,
+            options.cap_drop,
+            options.privileged,
+            capabilities.DEFAULT if default_set is None else default_set,
+        ),
+        no_new_privileges=said.no_new_privileges,
+        seccomp=said.seccomp or _default_seccomp(options.privileged, defaults.seccomp_profile),
+        masked=said.masked,
+        unmasked=said.unmasked,
+        proc_options=said.proc_options,
+        devices=security.devices((*defaults.devices, *options.device)),
+        ulimits=security.ulimits(options.ulimit, defaults.default_ulimits),
+        sysctls=security.sysctls(
+            options.sysctl,
+            defaults.default_sysctls,
+            own_network=base.network.kind not in ("host", "container"),
+            own_ipc=base.ipc_mode in ("private", "shareable", "none"),
+        ),
+    )
+
+
+def _default_seccomp(privileged: bool, configured: str) -> str:
+    return "unconfined" if privileged else configured or "default"
+
+
+# --- while it runs -----------------------------------------------------------
+
+
+def _running(
+    base: ContainerRecord, options: ContainerOptions, about: ImageConfig, config: Config
+) -> ContainerRecord:
+    engine = config.engine
+    stop = options.stop_signal or about.stop_signal or "SIGTERM"
+    keys = options.detach_keys
+    return replace(
+        base,
+        labels={**about.labels, **_labels(options)},
+        annotations={
+            **values.pairs(config.containers.annotations, "containers.conf: annotations"),
+            **values.pairs(options.annotation, "--annotation"),
+        },
+        stop_signal=signals.name(signals.number(stop)),
+        stop_timeout=values.integer(options.stop_timeout, "--stop-timeout", lowest=-1)
+        if options.stop_timeout
+        else engine.stop_timeout,
+        timeout=values.integer(options.timeout, "--timeout") if options.timeout else 0,
+        shm_size=_shm_size(base, options, config),
+        detach_keys=engine.detach_keys if keys is None else keys,
+        log=_log(options, config),
+    )
+
+
+def _labels(options: ContainerOptions) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in options.label_file:
+        found.update(values.pairs(values.lines(path, "--label-file"), "--label-file", bare=True))
+    found.update(values.pairs(options.label, "--label", bare=True))
+    return found
+
+
+def _shm_size(base: ContainerRecord, options: ContainerOptions, config: Config) -> int:
+    if options.shm_size:
+        if base.ipc_mode not in ("private", "shareable"):
+            raise UsageError(f"--shm-size: conflicts with --ipc {base.ipc_mode}")
+        return values.size(options.shm_size, "--shm-size")
+    configured = config.containers.shm_size
+    return values.size(configured, "containers.conf: shm_size") if configured else base.shm_size
+
+
+def _log(options: ContainerOptions, config: Config) -> LogConfig:
+    driver = options.log_driver or config.containers.log_driver or "k8s-file"
+    if driver not in LOG_DRIVERS:
+        raise UsageError(f"--log-driver: invalid driver {driver!r}", hint=", ".join(LOG_DRIVERS))
+    given = values.pairs(options.log_opt, "--log-opt")
+    maximum = max(config.containers.log_size_max or 0, 0)
+    made = LogConfig(
+        driver=driver,
+        path=given.pop("path", ""),
+        tag=given.pop("tag", config.containers.log_tag),
+        max_size=values.size(given.pop("max-size"), "--log-opt max-size")
+        if "max-size" in given
+        else maximum,
+        max_file=values.integer(given.pop("max-file", "1"), "--log-opt max-file", lowest=1),
+    )
+    if given:
+        raise UsageError(
+            f"--log-opt: invalid option {next(iter(given))!r}", hint="path, max-size, max-file, tag"
+        )
+    if made.path and not made.path.startswith("/"):
+        raise UsageError(f"--log-opt: path {made.path!r} must be absolute")
+    return made

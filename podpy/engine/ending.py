@@ -1,0 +1,172 @@
+"""Bringing a container to its end: signals, patience, and who cleans up.
+
+Its supervisor cleans up and writes the last state.  Where the supervisor is
+dead, whoever ends the container acts in its place.
+"""
+
+from __future__ import annotations
+
+import _signal
+import select
+import time
+
+from podpy import files
+from podpy.errors import NotFound, StateError
+from podpy.kernel import process, signals
+from podpy.model import Status, replace, to_dict
+from podpy.storage import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.model import Container, ContainerRecord, ContainerState
+    from podpy.paths import Store
+
+SIGKILL = int(_signal.SIGKILL)
+SETTLE = 20.0  # seconds a supervisor may take to clean up before we say that it hangs
+_FIRST_NAP, _LONGEST_NAP = 0.001, 0.05
+
+
+def signal_init(container: Container, number: int) -> bool:
+    """Send a signal to the container's first process; False when it is gone."""
+    fd = process.open_pidfd(container.state.init)
+    if fd < 0:
+        return False
+    with Descriptor(fd):
+        return _send(fd, number)
+
+
+class Descriptor:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(self, *exc: object) -> None:
+        import os
+
+        os.close(self._fd)
+
+
+def _send(fd: int, number: int) -> bool:
+    try:
+        _signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        raise StateError("its first process may not be signalled by you") from None
+    return True
+
+
+def ended(fd: int, seconds: float) -> bool:
+    """Whether the process of a pidfd ends within that time (below 0: for ever)."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if seconds < 0 else max(seconds, 0) * 1000))
+
+
+def stop(container: Container, number: int, seconds: float) -> None:
+    """Ask the first process to end; kill it when ``seconds`` are over (below 0: never)."""
+    fd = process.open_pidfd(container.state.init)
+    if fd < 0:
+        return
+    with Descriptor(fd):
+        thaw(container.state)
+        if not _send(fd, number) or ended(fd, seconds):
+            return
+        _send(fd, SIGKILL)
+        ended(fd, SETTLE)
+
+
+def kill(container: Container) -> None:
+    """End it at once."""
+    stop(container, SIGKILL, SETTLE)
+
+
+def thaw(state: ContainerState) -> None:
+    """A frozen process acts on no signal but SIGKILL."""
+    if state.status == Status.PAUSED and state.cgroup:
+        from podpy.kernel import cgroup
+
+        cgroup.freeze(state.cgroup, frozen=False)
+
+
+def settle(store: Store, record: ContainerRecord) -> ContainerState | None:
+    """Wait until the end of a container stands in its state; None when it is removed.
+
+    Its first process is dead or dying.  With the supervisor dead as well, the
+    state is written, and ``--rm`` carried out, here.
+    """
+    deadline = time.monotonic() + SETTLE
+    nap = _FIRST_NAP
+    while True:
+        try:
+            state = containers.read(store, record.id).state
+        except NotFound:
+            return None
+        if not state.status.is_live:
+            return _finish(store, record, state)
+        if process.is_alive(state.init) and not process.is_alive(state.supervisor):
+            _kill_orphan(state)
+        if time.monotonic() > deadline:
+            raise StateError(
+                f"container {record.name}: its supervisor (pid"
+                f" {state.supervisor.pid if state.supervisor else '?'}) does not finish",
+                hint="look at that process; killing it is safe",
+            )
+        time.sleep(nap)
+        nap = min(nap * 2, _LONGEST_NAP)
+
+
+def _kill_orphan(state: ContainerState) -> None:
+    fd = process.open_pidfd(state.init)
+    if fd >= 0:
+        with Descriptor(fd):
+            _send(fd, SIGKILL)
+            ended(fd, SETTLE)
+
+
+def _finish(store: Store, record: ContainerRecord, state: ContainerState) -> ContainerState | None:
+    """Do what a dead supervisor left undone."""
+    supervised = process.is_alive(state.supervisor)
+    if supervised or state.status == Status.CREATED:
+        return state
+    if record.remove:
+        discard(store, record)
+        return None
+    if not state.finished or state.error:
+        # Corrected by the reader: make it what is written, too.
+        state = replace(state, finished=state.finished or time.time())
+        write_state(store, record, state)
+    return state
+
+
+def write_state(store: Store, record: ContainerRecord, state: ContainerState) -> None:
+    """Write the state of a container that has no supervisor."""
+    path = f"{store.container(record.id)}/state.json"
+    try:
+        files.write_json(path, to_dict(state))
+    except FileNotFoundError:
+        return  # removed meanwhile
+
+
+def discard(store: Store, record: ContainerRecord, *, anonymous_volumes: bool = True) -> None:
+    """Remove a container that is not live, with its anonymous volumes."""
+    containers.remove(store, record)
+    if anonymous_volumes:
+        for mount in record.mounts:
+            if mount.type == "volume" and mount.anonymous:
+                _remove_volume(store, mount.source)
+
+
+def _remove_volume(store: Store, name: str) -> None:
+    from podpy.storage import volumes
+
+    try:
+        volumes.remove(store, name)
+    except NotFound:
+        return
+
+
+def stop_signal(record: ContainerRecord, given: str) -> int:
+    return signals.number(given or record.stop_signal)

@@ -1,0 +1,148 @@
+"""Starting a container under its lock, alone or with the caller as its terminal."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import time
+
+from podpy import files
+from podpy.engine import ending, starting
+from podpy.errors import NotFound, PodpyError, StateError
+from podpy.kernel import process
+from podpy.model import Status, replace
+from podpy.storage import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.engine.context import Context
+    from podpy.model import Container, ContainerRecord, ContainerState
+    from podpy.paths import Store
+
+
+class hold(files.lock):
+    """The container's own lock; :class:`NotFound` when the container is gone."""
+
+    def __init__(self, store: Store, record: ContainerRecord) -> None:
+        super().__init__(f"{store.container(record.id)}/lock")
+        self._name = record.name
+
+    def __enter__(self) -> files.lock:
+        try:
+            return super().__enter__()
+        except FileNotFoundError:
+            raise NotFound(f"container {self._name}: no such container") from None
+
+
+def launch(
+    ctx: Context, record: ContainerRecord, *, client_fd: int = -1, detached: bool = True
+) -> bool:
+    """Start a container; False when it runs already.  ``client_fd`` is closed here."""
+    store = ctx.store
+    try:
+        with hold(store, record):
+            state = _ready(store, record)
+            if state.status.is_live:
+                return False
+            if not record.remove:
+                containers.set_wanted(store, record.id, "running")
+            handed, client_fd = client_fd, -1
+            try:
+                starting.start(ctx, record, client_fd=handed, detached=detached)
+            except PodpyError as error:
+                _note_failure(store, record, state, error)
+                raise
+    finally:
+        if client_fd >= 0:
+            os.close(client_fd)
+    _note_pid(store, record)
+    return True
+
+
+def attached(
+    ctx: Context, record: ContainerRecord, *, stdin: bool, sig_proxy: bool, detach_keys: str
+) -> int | None:
+    """Start a container and be its terminal; its exit code, None when the user detached."""
+    from podpy.runtime import attach
+
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    fd = ours.detach()
+    try:
+        if not launch(ctx, record, client_fd=theirs.detach(), detached=False):
+            raise StateError(
+                f"container {record.name}: is running", hint=f"`podpy attach {record.name}`"
+            )
+    except BaseException:
+        os.close(fd)
+        raise
+    result = attach.client(
+        fd, tty=record.tty, stdin=stdin, detach_keys=detach_keys, sig_proxy=sig_proxy
+    )
+    if result.detached or result.exit_code is not None:
+        return result.exit_code
+    return _code_without_supervisor(ctx.store, record)
+
+
+def _code_without_supervisor(store: Store, record: ContainerRecord) -> int:
+    """The supervisor was killed: end what it left, in its place."""
+    state = ending.settle(store, record)
+    return state.exit_code if state is not None else 128 + ending.SIGKILL
+
+
+def _ready(store: Store, record: ContainerRecord) -> ContainerState:
+    """The state to start from, once an end that is under way is over."""
+    state = containers.read(store, record.id).state
+    if state.status == Status.PAUSED:
+        raise StateError(
+            f"container {record.name}: is paused", hint=f"`podpy unpause {record.name}`"
+        )
+    if state.status == Status.STOPPING:
+        settled = ending.settle(store, record)
+        if settled is None:
+            raise NotFound(f"container {record.name}: was removed at its end (--rm)")
+        state = settled
+    if not state.status.is_live:
+        _await_supervisor(state)
+    return state
+
+
+def _await_supervisor(state: ContainerState) -> None:
+    """The last run's supervisor may still unmount and reap."""
+    fd = process.open_pidfd(state.supervisor)
+    if fd >= 0:
+        with ending.Descriptor(fd):
+            ending.ended(fd, ending.SETTLE)
+
+
+def _note_failure(
+    store: Store, record: ContainerRecord, before: ContainerState, error: PodpyError
+) -> None:
+    """A start that failed is an end: the code docker reports, and why."""
+    now = time.time()
+    state = replace(
+        before, status=Status.EXITED, exit_code=error.exit_code, error=error.message,
+        init=None, supervisor=None, started=before.started or now, finished=now,
+    )  # fmt: skip
+    ending.write_state(store, record, state)
+
+
+def _note_pid(store: Store, record: ContainerRecord) -> None:
+    if not record.pidfile:
+        return
+    state = containers.read_state(store, record.id)
+    if state.init is not None:
+        files.write_atomic(record.pidfile, f"{state.init.pid}\n", mode=0o644)
+
+
+def await_exit(store: Store, container: Container) -> int:
+    """Block until a container does not run; its exit code.
+
+    The supervisor itself says the code: after ``--rm`` there is no state to read.
+    """
+    record, state = container.record, container.state
+    if not state.status.is_live:
+        return state.exit_code
+    from podpy.runtime import attach
+
+    code = attach.await_exit(store.container_run(record.id), state.supervisor)
+    return _code_without_supervisor(store, record) if code is None else code

@@ -1,0 +1,344 @@
+"""What changes a container that exists: start, stop, kill, restart, rm, wait, pause …
+
+Each verb answers one :class:`Outcome` per container; one failure does not keep
+it from the others.  ``start`` and ``rm`` hold the container's own lock, so that
+two of them never work on the same container at once.
+"""
+
+from __future__ import annotations
+
+import time as clock
+
+from podpy.engine import ending, launching, selection, values
+from podpy.engine.context import Outcome
+from podpy.errors import HostError, NotFound, PodpyError, StateError, UsageError
+from podpy.model import Status
+from podpy.storage import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from podpy.engine.context import Context
+    from podpy.model import Container, ContainerRecord
+    from podpy.paths import Store
+
+CONDITIONS = (
+    "configured", "created", "exited", "healthy", "initialized", "paused", "removing", "running",
+    "stopped", "stopping", "unhealthy", "unknown", "not-running", "removed", "next-exit",
+)  # fmt: skip
+_FINAL = ("exited", "stopped", "not-running")
+
+
+# --- stop and kill -----------------------------------------------------------
+
+
+def stop(
+    ctx: Context,
+    names: Iterable[str] = (),
+    *,
+    time: str = "",
+    signal: str = "",
+    all: bool = False,
+    latest: bool = False,
+    ignore: bool = False,
+    filters: Iterable[str] = (),
+    cidfile: Iterable[str] = (),
+) -> tuple[Outcome, ...]:
+    """Ask, wait, kill.  A container that does not run is stopped already."""
+    asked = selection.each(
+        ctx, names, all=all, latest=latest, filters=filters, cidfile=cidfile, ignore=ignore
+    )
+    return selection.outcomes(asked, lambda c: _stop(ctx.store, c, time, signal))
+
+
+def _stop(store: Store, container: Container, time: str, signal: str) -> None:
+    record = container.record
+    containers.set_wanted(store, record.id, "stopped")
+    if not container.status.can_stop():
+        return
+    seconds = values.integer(time, "--time", lowest=-1) if time else record.stop_timeout
+    ending.stop(container, ending.stop_signal(record, signal), seconds)
+    ending.settle(store, record)
+
+
+def kill(
+    ctx: Context,
+    names: Iterable[str] = (),
+    *,
+    signal: str = "KILL",
+    all: bool = False,
+    latest: bool = False,
+    cidfile: Iterable[str] = (),
+) -> tuple[Outcome, ...]:
+    """Send a signal to running containers."""
+    from podpy.kernel import signals
+
+    number = signals.number(signal)
+    asked = selection.each(ctx, names, all=all, latest=latest, cidfile=cidfile)
+    if all:
+        asked = ((n, c) for n, c in asked if isinstance(c, PodpyError) or c.status.is_live)
+    return selection.outcomes(asked, lambda c: _kill(ctx.store, c, number))
+
+
+def _kill(store: Store, container: Container, number: int) -> None:
+    record = container.record
+    if not container.status.is_live:
+        raise StateError(
+            f"container {record.name}: container is not running (it is {container.status})"
+        )
+    if number == ending.SIGKILL:
+        containers.set_wanted(store, record.id, "stopped")
+    if not ending.signal_init(container, number):
+        raise StateError(f"container {record.name}: container is not running")
+    if number == ending.SIGKILL:
+        ending.settle(store, record)
+
+
+# --- start and restart -------------------------------------------------------
+
+
+def start(
+    ctx: Context,
+    names: Iterable[str] = (),
+    *,
+    all: bool = False,
+    latest: bool = False,
+    filters: Iterable[str] = (),
+) -> tuple[Outcome, ...]:
+    """Start containers in the background (see also :func:`start_attached`)."""
+    asked = list(selection.each(ctx, names, all=all, latest=latest, filters=filters))
+    if all:
+        asked = [(n, c) for n, c in asked if isinstance(c, PodpyError) or c.status.can_start()]
+    return selection.outcomes(asked, lambda c: launching.launch(ctx, c.record))
+
+
+def start_attached(
+    ctx: Context, name: str, *, interactive: bool, sig_proxy: bool = True, detach_keys: str = ""
+) -> int | None:
+    """Start one container and be its terminal; its exit code, None when the user detached."""
+    record = containers.resolve(ctx.store, name).record
+    keys = detach_keys or record.detach_keys
+    return launching.attached(
+        ctx, record, stdin=interactive and record.interactive, sig_proxy=sig_proxy,
+        detach_keys=keys,
+    )  # fmt: skip
+
+
+def restart(
+    ctx: Context,
+    names: Iterable[str] = (),
+    *,
+    time: str = "",
+    signal: str = "",
+    all: bool = False,
+    latest: bool = False,
+    running: bool = False,
+    filters: Iterable[str] = (),
+    cidfile: Iterable[str] = (),
+) -> tuple[Outcome, ...]:
+    """Stop what runs, then start it; what does not run is just started."""
+    asked = list(
+        selection.each(ctx, names, all=all or running, latest=latest, filters=filters,
+                       cidfile=cidfile)
+    )  # fmt: skip
+    if running:
+        asked = [(n, c) for n, c in asked if isinstance(c, PodpyError) or c.status.is_live]
+
+    def again(container: Container) -> None:
+        if container.record.remove and container.status.is_live:
+            raise StateError(
+                f"container {container.record.name}: --rm would remove it when it stops"
+            )
+        _stop(ctx.store, container, time, signal)
+        launching.launch(ctx, container.record)
+
+    return selection.outcomes(asked, again)
+
+
+# --- remove ------------------------------------------------------------------
+
+
+def remove(
+    ctx: Context,
+    names: Iterable[str] = (),
+    *,
+    force: bool = False,
+    volumes: bool = False,
+    all: bool = False,
+    latest: bool = False,
+    ignore: bool = False,
+    time: str = "",
+    depend: bool = False,
+    filters: Iterable[str] = (),
+    cidfile: Iterable[str] = (),
+) -> tuple[Outcome, ...]:
+    """Remove containers; live ones with ``force`` only, killed after ``time`` seconds (0)."""
+    asked = selection.each(
+        ctx, names, all=all, latest=latest, filters=filters, cidfile=cidfile, ignore=ignore
+    )
+
+    def one(container: Container) -> None:
+        if depend:
+            for dependent in _dependents(ctx.store, container.record):
+                one(dependent)
+        _remove(ctx.store, container, force or depend, volumes, time)
+
+    return selection.outcomes(asked, one)
+
+
+def _remove(store: Store, container: Container, force: bool, volumes: bool, time: str) -> None:
+    record = container.record
+    if container.status.is_live:
+        if not force:
+            raise StateError(
+                f"cannot remove container {record.name}: container is {container.status}:"
+                " stop the container before removing or force remove",
+                hint=f"`podpy rm -f {record.name}`",
+            )
+        containers.set_wanted(store, record.id, "stopped")
+        seconds = values.integer(time, "--time", lowest=-1) if time else 0
+        number = ending.stop_signal(record, "") if seconds else ending.SIGKILL
+        ending.stop(container, number, seconds)
+        if ending.settle(store, record) is None:
+            return
+    with launching.hold(store, record):
+        if containers.read_state(store, record.id).status.is_live:
+            raise StateError(f"cannot remove container {record.name}: it was started meanwhile")
+        ending.discard(store, record, anonymous_volumes=volumes or record.remove)
+
+
+def _dependents(store: Store, record: ContainerRecord) -> list[Container]:
+    """The containers that live in namespaces of this one."""
+    return [other for other in containers.every(store) if record.id in _lenders(other.record)]
+
+
+def _lenders(record: ContainerRecord) -> set[str]:
+    modes = (record.pid_mode, record.ipc_mode, record.uts_mode)
+    found = {mode.partition(":")[2] for mode in modes if mode.startswith("container:")}
+    return found | {record.network.target, record.user_namespace.target}
+
+
+def prune(ctx: Context, *, filters: Iterable[str] = ()) -> tuple[Outcome, ...]:
+    """Remove every container that is not live, and what dead processes left behind."""
+    from podpy.engine import matching
+
+    found = [c for c in containers.every(ctx.store) if not c.status.is_live]
+    chosen = matching.select_for_prune(found, tuple(filters))
+    asked = ((container.record.id, container) for container in chosen)
+    done = selection.outcomes(asked, lambda c: _remove(ctx.store, c, False, False, ""))
+    containers.sweep(ctx.store)
+    return done
+
+
+# --- wait --------------------------------------------------------------------
+
+
+def wait(
+    ctx: Context,
+    names: Iterable[str] = (),
+    *,
+    condition: Iterable[str] = (),
+    interval: str = "",
+    ignore: bool = False,
+    latest: bool = False,
+) -> tuple[int, ...]:
+    """Block until each container meets a condition (default: it does not run); exit codes.
+
+    -1 stands for a condition that has no code, and for a container that does
+    not exist when ``ignore`` is given.
+    """
+    wanted = tuple(condition)
+    for word in wanted:
+        if word not in CONDITIONS:
+            raise UsageError(f"--condition: invalid condition {word!r}", hint=", ".join(CONDITIONS))
+    nap = _interval(interval)
+    codes = []
+    for _, item in selection.each(ctx, names, latest=latest):
+        if isinstance(item, NotFound) and ignore:
+            codes.append(-1)
+        elif isinstance(item, PodpyError):
+            raise item
+        elif not wanted or set(wanted) <= set(_FINAL):
+            codes.append(launching.await_exit(ctx.store, item))
+        else:
+            codes.append(_await_condition(ctx.store, item, wanted, nap))
+    return tuple(codes)
+
+
+def _interval(text: str) -> float:
+    if not text:
+        return 0.25
+    return float(text) / 1000 if text.isdigit() else values.duration(text, "--interval")
+
+
+def _await_condition(
+    store: Store, container: Container, wanted: tuple[str, ...], nap: float
+) -> int:
+    while True:
+        try:
+            now = containers.read(store, container.record.id)
+        except NotFound:
+            if "removed" in wanted or "removing" in wanted:
+                return container.state.exit_code
+            raise
+        if _meets(now, wanted):
+            return now.state.exit_code if now.status == Status.EXITED else -1
+        container = now
+        clock.sleep(nap)
+
+
+def _meets(container: Container, wanted: Iterable[str]) -> bool:
+    status = str(container.status)
+    also = {"exited": ("stopped", "not-running"), "created": ("configured", "not-running")}
+    return any(word == status or word in also.get(status, ()) for word in wanted)
+
+
+# --- pause -------------------------------------------------------------------
+
+
+def pause(
+    ctx: Context,
+    names: Iterable[str] = (),
+    *,
+    all: bool = False,
+    latest: bool = False,
+    filters: Iterable[str] = (),
+    cidfile: Iterable[str] = (),
+) -> tuple[Outcome, ...]:
+    """Freeze every process of running containers."""
+    asked = selection.each(ctx, names, all=all, latest=latest, filters=filters, cidfile=cidfile)
+    if all:
+        asked = ((n, c) for n, c in asked if isinstance(c, PodpyError) or c.status.can_exec())
+    return selection.outcomes(asked, lambda c: _freeze(c, Status.RUNNING))
+
+
+def unpause(
+    ctx: Context,
+    names: Iterable[str] = (),
+    *,
+    all: bool = False,
+    latest: bool = False,
+    filters: Iterable[str] = (),
+    cidfile: Iterable[str] = (),
+) -> tuple[Outcome, ...]:
+    """Let the processes of paused containers go on."""
+    asked = selection.each(ctx, names, all=all, latest=latest, filters=filters, cidfile=cidfile)
+    if all:
+        asked = ((n, c) for n, c in asked if isinstance(c, PodpyError) or c.status == Status.PAUSED)
+    return selection.outcomes(asked, lambda c: _freeze(c, Status.PAUSED))
+
+
+def _freeze(container: Container, needed: Status) -> None:
+    from podpy.kernel import cgroup
+
+    name, status = container.record.name, container.status
+    if status != needed:
+        verb = "pause" if needed == Status.RUNNING else "unpause"
+        raise StateError(f"container {name}: is {status}: cannot {verb} it")
+    if not container.state.cgroup:
+        raise HostError(
+            f"container {name}: it has no control group of its own, so it cannot be paused",
+            hint="pausing needs cgroup v2 with a subtree that is delegated to you",
+        )
+    cgroup.freeze(container.state.cgroup, frozen=needed == Status.RUNNING)
