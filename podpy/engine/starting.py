@@ -179,6 +179,7 @@ def _plan(
         owns_network=owns_network,
         volume_paths=_volume_paths(ctx.store, record),
         files=_made_files(ctx, record, directory, joined),
+        overlays=_overlays(record, directory),
         gid_count=gids,
         init_program=_init_program(ctx) if record.init else "",
     )
@@ -188,6 +189,7 @@ def _plan(
         id_map=id_map,
         operations=tuple(first),
         late_operations=tuple(last),
+        owned=tuple(m.destination for m in spec.in_order(record.mounts) if "U" in m.options),
         read_only_root=record.read_only,
         hostname=_hostname(record) if namespaces.new & libc.CLONE_NEWUTS else "",
         process=_payload(record, id_map),
@@ -240,6 +242,15 @@ def _init_program(ctx: Context) -> str:
 def _volume_paths(store: Store, record: ContainerRecord) -> dict[str, str]:
     named = (mount.source for mount in record.mounts if mount.type == "volume")
     return {name: f"{store.volumes}/{name}/_data" for name in named}
+
+
+def _overlays(record: ContainerRecord, directory: str) -> str:
+    """The directory for what a container changes below its mounts with option ``O``."""
+    for mount in record.mounts:
+        if "O" in mount.options:
+            for path in spec.overlay_directories(f"{directory}/overlays", mount):
+                files.make_directory(path, 0o755)
+    return f"{directory}/overlays"
 
 
 # --- the files podpy makes for a container -----------------------------------

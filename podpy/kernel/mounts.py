@@ -143,7 +143,8 @@ class Bind:
 
     ``options`` are words of :data:`ATTRIBUTES` and propagation (``rprivate``,
     ``rslave`` …); ``recursive`` takes the mounts below the source along;
-    ``device`` is the number the source must have.
+    ``device`` is the number the source must have.  ``subpath`` is resolved inside
+    the source, which a container may have filled with symbolic links.
     """
 
     source: str
@@ -152,6 +153,7 @@ class Bind:
     recursive: bool = True
     follow: bool = True
     device: int = 0
+    subpath: str = ""
     sysctls: Mapping[str, str] = _EMPTY
 
     def describe(self) -> str:
@@ -159,7 +161,7 @@ class Bind:
 
     def execute(self, root_fd: int) -> None:
         flags = libc.OPEN_TREE_CLONE | (libc.AT_RECURSIVE if self.recursive else 0)
-        mounted = libc.open_tree(libc.AT_FDCWD, self.source, flags)
+        mounted = clone_tree(self.source, self.subpath, flags)
         status = os.fstat(mounted)
         if self.device and (not stat.S_ISCHR(status.st_mode) or status.st_rdev != self.device):
             raise LaunchError(f"{self.source}: is not the device it should be")
@@ -171,6 +173,57 @@ class Bind:
         libc.move_mount(mounted, target)
         os.close(mounted)
         os.close(target)
+
+
+def clone_tree(source: str, subpath: str, flags: int) -> int:
+    """A detached copy of the mount at a host path, or at a place inside that path."""
+    if not subpath:
+        return libc.open_tree(libc.AT_FDCWD, source, flags)
+    base = os.open(source, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        place = open_in_root(base, subpath, libc.O_PATH)
+    finally:
+        os.close(base)
+    try:
+        return libc.open_tree(place, "", flags | libc.AT_EMPTY_PATH)
+    finally:
+        os.close(place)
+
+
+@record
+class Overlay:
+    """A host directory on ``target`` whose changes go to ``upper`` (the option ``O``)."""
+
+    source: str
+    target: str
+    upper: str
+    work: str
+
+    def describe(self) -> str:
+        return f"overlay {self.source} on {self.target}"
+
+    def execute(self, root_fd: int) -> None:
+        target = open_target(root_fd, self.target, directory=True)
+        flags = libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        fds = [os.open(path, flags) for path in (self.source, self.upper, self.work)]
+        # By descriptor: a path may hold the commas and colons that separate options.
+        lower, upper, work = (f"/proc/self/fd/{fd}" for fd in fds)
+        options = f"userxattr,lowerdir={lower},upperdir={upper},workdir={work}"
+        libc.mount("overlay", f"/proc/self/fd/{target}", "overlay", 0, options)
+        for fd in (*fds, target):
+            os.close(fd)
+
+
+def own_tree(root_fd: int, path: str, uid: int, gid: int) -> None:
+    """Give a mounted tree to a user, link by link and never through one (the option ``U``)."""
+    top = open_in_root(root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for _, directories, names, fd in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+            for name in (*directories, *names):
+                os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+        os.fchown(top, uid, gid)
+    finally:
+        os.close(top)
 
 
 def apply_options(mounted: int, options: tuple[str, ...], *, recursive: bool) -> None:

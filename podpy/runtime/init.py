@@ -18,6 +18,7 @@ import errno
 import fcntl
 import os
 import resource
+import stat
 import struct
 
 from podpy.errors import CannotInvoke, CommandNotFound, LaunchError
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 TIOCSCTTY = 0x540E
+_PTMX = os.makedev(5, 2)
+_KEYRING = "_podpy"
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -183,6 +186,9 @@ def _first_process(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> i
             operation.execute(root)
         steps(f"find user {plan.process.user or 'root'}")
         who = users.resolve(root, plan.process.user, plan.process.groups)
+        for target in plan.owned:
+            steps(f"give {target} to user {who.uid}:{who.gid}")
+            mounts.own_tree(root, target, who.uid, who.gid)
         _enter_root(root, plan, steps)
         inner.send(channel.READY, who.home)
         inner.expect(channel.GO)
@@ -200,32 +206,57 @@ def _set_up_kernel_objects(plan: Plan, steps: Steps) -> None:
         steps("bring the loopback interface up")
         netlink.set_loopback_up()
     steps("join a session keyring")
+    join_keyring()
+
+
+def join_keyring() -> None:
+    """Leave the user's session keyring, which may hold tickets and disk keys, for a new one.
+
+    A user may have 200 keys: when they are used up, the keyring is charged to
+    another id of the container, which has 200 of its own.  Where a filter
+    around us forbids keyctl, the payload cannot use keys either.
+    """
     try:
-        libc.join_session_keyring("_podpy")
+        libc.join_session_keyring(_KEYRING)
     except OSError as error:
-        # A full key quota (EDQUOT) or a filter that forbids keyctl (ENOSYS, EPERM)
-        # leaves the container without a keyring of its own, which few notice.
-        if error.errno not in (errno.EDQUOT, errno.ENOSYS, errno.EPERM):
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            return
+        if error.errno != errno.EDQUOT:
             raise
+        os.setresuid(1 + os.getpid() % 999, 0, 0)
+        libc.join_session_keyring(_KEYRING)
+        os.setresuid(0, 0, 0)
 
 
 def _open_terminal(root: int, inner: Channel) -> tuple[int, int, int]:
-    """A new pty of the container's own devpts; the master goes to S.
-
-    The slave comes from the master by ``TIOCGPTPEER``, not by its name in the
-    container's ``/dev``; ``/dev/console`` is a bind of it.
-    """
-    ptmx = mounts.open_in_root(root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False)
-    fcntl.ioctl(ptmx, TIOCSPTLCK, struct.pack("i", 0))
-    slave = fcntl.ioctl(ptmx, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
-    inner.send(channel.PTY, fds=(ptmx,))
-    os.close(ptmx)
+    """The payload's terminal, which is the container's ``/dev/console`` too."""
+    slave = open_terminal(root, inner)
     console = mounts.open_target(root, "/dev/console", directory=False, follow=False)
     mounted = libc.open_tree(slave, "", libc.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
     libc.move_mount(mounted, console)
     os.close(mounted)
     os.close(console)
     return slave, slave, slave
+
+
+def open_terminal(root: int, inner: Channel) -> int:
+    """The slave of a new pty of the container's own devpts; the master goes out as ``PTY``.
+
+    In a container that runs, anything may lie at that name: only the pty
+    multiplexer's device is used.  The slave comes from the master by
+    ``TIOCGPTPEER``, not by its name in the container's ``/dev``.
+    """
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK
+    ptmx = mounts.open_in_root(root, "/dev/pts/ptmx", flags, follow=False)
+    status = os.fstat(ptmx)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _PTMX:
+        raise LaunchError("the container's /dev/pts/ptmx is not a pty multiplexer")
+    os.set_blocking(ptmx, True)
+    fcntl.ioctl(ptmx, TIOCSPTLCK, struct.pack("i", 0))
+    slave: int = fcntl.ioctl(ptmx, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+    inner.send(channel.PTY, fds=(ptmx,))
+    os.close(ptmx)
+    return slave
 
 
 def _enter_root(root: int, plan: Plan, steps: Steps) -> None:
@@ -290,7 +321,7 @@ def execute(
     reset_signals()
     # Whatever podpy's caller left open must not reach the container (CVE-2024-21626);
     # closing at execve keeps our own channel alive for a failure of execve itself.
-    libc.close_range(3, flags=libc.CLOSE_RANGE_CLOEXEC)
+    libc.close_range(3 + payload.preserved, flags=libc.CLOSE_RANGE_CLOEXEC)
     credentials.apply(
         who,
         payload.capabilities,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from podpy.kernel import libc
-from podpy.kernel.mounts import Bind, Filesystem, Mask, ReadOnly, Symlink
+from podpy.kernel.mounts import Bind, Filesystem, Mask, Overlay, ReadOnly, Symlink
 from podpy.kernel.userns import IdMap
 from podpy.model import ContainerRecord, Mount, ProcessIdentity, record
 
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    Operation = Bind | Filesystem | Mask | ReadOnly | Symlink
+    Operation = Bind | Filesystem | Mask | Overlay | ReadOnly | Symlink
 
 NOSUID_NOEXEC_NODEV = libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC | libc.MOUNT_ATTR_NODEV
 
@@ -105,7 +105,8 @@ class Process:
     """The payload: what is executed, as whom, with what limits and rights.
 
     ``capabilities`` is a bit mask, ``seccomp`` a BPF program (empty: none),
-    ``rlimits`` triples of ``RLIMIT_`` number, soft and hard limit.
+    ``rlimits`` triples of ``RLIMIT_`` number, soft and hard limit.  ``preserved``
+    is how many of the caller's descriptors from 3 on the payload keeps.
     """
 
     argv: tuple[str, ...]
@@ -121,11 +122,16 @@ class Process:
     oom_score_adj: int | None = None
     last_capability: int = 40
     may_set_groups: bool = True
+    preserved: int = 0
 
 
 @record
 class Plan:
-    """All that M and I do, in order, and nothing they must look up."""
+    """All that M and I do, in order, and nothing they must look up.
+
+    ``operations`` come before the payload's terminal exists, ``late_operations``
+    last of all; ``owned`` are the targets whose trees become the payload's user's.
+    """
 
     rootfs: Rootfs
     namespaces: Namespaces
@@ -133,6 +139,7 @@ class Plan:
     root_id: tuple[int, int] = (0, 0)
     operations: tuple[Operation, ...] = ()
     late_operations: tuple[Operation, ...] = ()
+    owned: tuple[str, ...] = ()
     read_only_root: bool = False
     hostname: str = ""
     process: Process
@@ -260,26 +267,44 @@ def tmpfs_operation(mount: Mount) -> Operation:
     )
 
 
-def user_operations(mounts: Iterable[Mount], volume_paths: Mapping[str, str]) -> list[Operation]:
+def user_operations(
+    mounts: Iterable[Mount], volume_paths: Mapping[str, str], overlays: str
+) -> list[Operation]:
     """The mounts a user asked for, parents before children.
 
-    ``volume_paths`` maps a volume's name to the host directory of its data.
+    ``volume_paths`` maps a volume's name to the host directory of its data;
+    ``overlays`` is the directory for the changes below mounts with option ``O``
+    (see :func:`overlay_directories`).
     """
     found: list[Operation] = []
-    for mount in sorted(mounts, key=lambda m: (m.destination.count("/"), m.destination)):
+    for mount in in_order(mounts):
+        source = volume_paths[mount.source] if mount.type == "volume" else mount.source
         if mount.type == "tmpfs":
             found.append(tmpfs_operation(mount))
-            continue
-        source = volume_paths[mount.source] if mount.type == "volume" else mount.source
-        if mount.subpath:
-            source = f"{source}/{mount.subpath}"
-        recursive = "bind" not in mount.options and "nonrec" not in mount.options
-        found.append(
-            Bind(
-                source=source, target=mount.destination, options=mount.options, recursive=recursive
+        elif "O" in mount.options:
+            upper, work = overlay_directories(overlays, mount)
+            found.append(Overlay(source=source, target=mount.destination, upper=upper, work=work))
+        else:
+            found.append(
+                Bind(
+                    source=source,
+                    target=mount.destination,
+                    options=mount.options,
+                    recursive="bind" not in mount.options,
+                    subpath=mount.subpath,
+                )
             )
-        )
     return found
+
+
+def in_order(mounts: Iterable[Mount]) -> list[Mount]:
+    return sorted(mounts, key=lambda m: (m.destination.count("/"), m.destination))
+
+
+def overlay_directories(directory: str, mount: Mount) -> tuple[str, str]:
+    """Where the changes of a mount with option ``O`` go: upper and work directory."""
+    name = mount.destination.strip("/").replace("_", "__").replace("/", "_")
+    return f"{directory}/{name}/upper", f"{directory}/{name}/work"
 
 
 def protective_operations(made: ContainerRecord) -> list[Operation]:
@@ -315,6 +340,7 @@ def operations(
     owns_network: bool,
     volume_paths: Mapping[str, str],
     files: Mapping[str, str],
+    overlays: str,
     gid_count: int,
     cgroup2: bool = True,
     init_program: str = "",
@@ -349,4 +375,4 @@ def operations(
         ]
     standard += [Bind(source=path, target=at, recursive=False) for at, path in files.items()]
     first = covered(standard, made.mounts)
-    return first + user_operations(made.mounts, volume_paths), protective_operations(made)
+    return first + user_operations(made.mounts, volume_paths, overlays), protective_operations(made)
