@@ -19,7 +19,7 @@ from podpy.errors import ImageError, NotFound, RegistryError
 from podpy.model import record
 from podpy.registry import auth, tokens
 from podpy.registry.reference import is_digest
-from podpy.registry.transport import Access, Transport
+from podpy.registry.transport import Access, Transport, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,7 +79,7 @@ class Repository:
             if answer.status != 200:
                 raise self._failure(answer, "log in")
         finally:
-            answer.release_conn()
+            finish(answer)
 
     # --- manifests and tags
 
@@ -101,7 +101,7 @@ class Repository:
     def digest(self, selector: str, accept: tuple[str, ...]) -> str:
         """What a tag stands for now, without its bytes where the registry can say so."""
         answer = self._request("HEAD", f"/manifests/{selector}", headers=_accepting(accept))
-        answer.release_conn()
+        finish(answer)
         announced = _announced(answer)
         if answer.status == 200 and is_digest(announced):
             return announced
@@ -114,7 +114,7 @@ class Repository:
         )
         if answer.status not in (200, 201, 202):
             raise self._failure(answer, f"push {selector}")
-        answer.release_conn()
+        finish(answer)
 
     def tags(self) -> tuple[str, ...]:
         """All tags of the repository, page after page."""
@@ -159,7 +159,7 @@ class Repository:
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         answer = self._request("HEAD", f"/blobs/{_checked(descriptor.digest)}")
-        answer.release_conn()
+        finish(answer)
         if answer.status in (401, 403):
             raise self._failure(answer, f"blob {descriptor.digest}")
         return answer.status == 200
@@ -170,7 +170,7 @@ class Repository:
         suffix = f"?{urlencode(query)}" if query else ""
         answer = self._request("POST", f"/blobs/uploads/{suffix}", body=b"")
         if answer.status == 201:
-            answer.release_conn()
+            finish(answer)
             return ""
         if answer.status != 202:
             raise self._failure(answer, f"push blob {digest}")
@@ -194,7 +194,9 @@ class Repository:
             "Content-Length": str(len(data)),
             "Content-Range": f"{offset}-{offset + len(data) - 1}",
         }
-        answer = self._authorizer.request("PATCH", url, self._scopes, headers=headers, body=data)
+        answer = self._authorizer.request(
+            "PATCH", url, self._scopes, headers=headers, body=data, once=True
+        )
         if answer.status not in (201, 202, 204):
             raise self._failure(answer, "push a chunk")
         return self._location(answer, url)
@@ -202,7 +204,7 @@ class Repository:
     def received(self, url: str) -> int:
         """How many bytes of an upload the registry holds."""
         answer = self._authorizer.request("GET", url, self._scopes)
-        answer.release_conn()
+        finish(answer)
         if answer.status not in (200, 202, 204):
             raise self._failure(answer, "continue a push")
         last = answer.headers.get("Range", "").removeprefix("bytes=").partition("-")[2]
@@ -214,10 +216,10 @@ class Repository:
         self._finish("PUT", target, descriptor, headers={"Content-Length": "0"}, body=b"")
 
     def _finish(self, method: str, url: str, descriptor: Descriptor, **more: object) -> None:
-        answer = self._authorizer.request(method, url, self._scopes, **more)
+        answer = self._authorizer.request(method, url, self._scopes, once=True, **more)
         if answer.status not in (201, 202, 204):
             raise self._failure(answer, f"push blob {descriptor.digest}")
-        answer.release_conn()
+        finish(answer)
 
     # --- the wire
 
@@ -233,7 +235,7 @@ class Repository:
         return self._authorizer.request(method, url, self._scopes, headers=headers, body=body)
 
     def _location(self, answer: Response, base: str = "") -> str:
-        answer.release_conn()
+        finish(answer)
         location = answer.headers.get("Location", "")
         if not location and not base:
             raise RegistryError(f"{self.name}: started an upload without saying where")
@@ -242,7 +244,7 @@ class Repository:
     def _failure(self, answer: Response, what: str) -> RegistryError | NotFound:
         """The registry's own words, of the size and characters that a terminal can bear."""
         said = _explanation(answer)
-        answer.release_conn()
+        finish(answer)
         text = f"{self.name}: {what}: "
         if answer.status == 404:
             return NotFound(f"{text}not found in the registry{f' ({said})' if said else ''}")
@@ -296,7 +298,7 @@ def _read(answer: Response, limit: int, what: str) -> bytes:
             parts.append(part)
     except HTTPError as error:
         raise RegistryError(f"{what}: {type(error).__name__}: {error}") from None
-    answer.release_conn()
+    finish(answer)
     return b"".join(parts)
 
 

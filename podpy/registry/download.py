@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from podpy import files, paths
 from podpy.errors import ImageError, RegistryError
 from podpy.registry.client import Repository, chunks, open_foreign
+from podpy.registry.transport import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ class Download:
             return answer
         answer = self._repository.open_blob(self._blob.digest, self._size)
         if answer.status == 416:
-            answer.release_conn()
+            finish(answer)
             raise self._wrong("the registry's copy is shorter than its manifest says")
         return answer
 
@@ -129,7 +130,7 @@ class Download:
             if fresh:
                 files.write_all(self._fd, fresh)
                 self._take(fresh)
-        answer.release_conn()
+        finish(answer)
         if self._size < self._blob.size and "Content-Length" in answer.headers:
             raise self._wrong(f"{self._size} bytes instead of the {self._blob.size} promised")
 

@@ -14,6 +14,7 @@ host), and on the registry's own site, or one that is known or listed under
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -25,7 +26,7 @@ from podpy import files
 from podpy.errors import AuthenticationError, RegistryError
 from podpy.model import record
 from podpy.registry.auth import Credentials
-from podpy.registry.transport import Transport
+from podpy.registry.transport import Transport, finish
 
 # Registries whose token server is elsewhere by their own documentation.
 _KNOWN = {"registry-1.docker.io": "auth.docker.io", "dhi.io": "auth.docker.io"}
@@ -111,25 +112,31 @@ class Authorizer:
         self._servers = token_servers
         self._tokens: dict[tuple[str, ...], _Token] = {}
         self._challenge: Challenge | None = None
+        self._lock = threading.Lock()
 
     def request(self, method: str, url: str, scopes: tuple[str, ...], **more: Any) -> Response:
         """:meth:`Transport.request`, authorized; asks for a new token once on 401."""
-        answer = self.transport.request(
-            method, url, authorization=self._authorization(scopes), **more
-        )
+        used = self._authorization(scopes)
+        answer = self.transport.request(method, url, authorization=used, **more)
         if answer.status != 401:
             return answer
         offered = challenges(answer.headers.get("WWW-Authenticate", ""))
-        answer.drain_conn()
-        answer.release_conn()
+        finish(answer)
         self._challenge = self._choose(offered)
-        self._tokens.pop(scopes, None)
+        self._forget(scopes, used)
         header = self._authorization(scopes)
         answer = self.transport.request(method, url, authorization=header, **more)
         if answer.status == 401:
-            answer.release_conn()
+            finish(answer)
             raise self._refused()
         return answer
+
+    def _forget(self, scopes: tuple[str, ...], header: str) -> None:
+        """Drop a token that was refused, unless another thread has replaced it already."""
+        with self._lock:
+            held = self._tokens.get(scopes)
+            if held is not None and held.header == header:
+                del self._tokens[scopes]
 
     def _choose(self, offered: tuple[Challenge, ...]) -> Challenge:
         for scheme in ("bearer", "basic"):
@@ -148,9 +155,10 @@ class Authorizer:
             return ""
         if challenge.scheme == "basic":
             return self._basic()
-        held = self._tokens.get(scopes)
-        if held is None or held.expires < time.monotonic():
-            held = self._tokens[scopes] = self._fetch(challenge, scopes)
+        with self._lock:
+            held = self._tokens.get(scopes)
+            if held is None or held.expires < time.monotonic():
+                held = self._tokens[scopes] = self._fetch(challenge, scopes)
         return held.header
 
     def _basic(self) -> str:
@@ -194,7 +202,7 @@ class Authorizer:
 
     def _read(self, answer: Response, realm: str) -> _Token:
         body = answer.read(_TOKEN_LIMIT)
-        answer.release_conn()
+        finish(answer)
         if answer.status in (400, 401, 403):
             raise self._refused()
         try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import random
 import ssl
+import threading
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 PASSING = (429, 502, 503, 504)
 MAX_REDIRECTS = 6
 MAX_PAUSE = 300.0
+_REST = 64 << 10
 USER_AGENT = "podpy"
 _TIMEOUT = Timeout(connect=30.0, read=90.0)
 _CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
@@ -84,12 +86,14 @@ class Transport:
         self._insecure = access.tls_verify is False or (insecure and access.tls_verify is None)
         self._pools: dict[tuple[str, str, bool], urllib3.PoolManager] = {}
         self._base = ""
+        self._lock = threading.Lock()
 
     @property
     def base(self) -> str:
         """``https://host`` or, where that is allowed and https failed, ``http://host``."""
-        if not self._base:
-            self._base = self._probe()
+        with self._lock:
+            if not self._base:
+                self._base = self._probe()
         return self._base
 
     def _probe(self) -> str:
@@ -97,7 +101,7 @@ class Transport:
         if not self._insecure:
             return secure
         try:
-            self._once("GET", f"{secure}/v2/", {}, None).release_conn()
+            finish(self._once("GET", f"{secure}/v2/", {}, None))
         except HTTPError:
             return f"http://{self.host}"
         return secure
@@ -110,16 +114,19 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Iterable[bytes]] | bytes | None = None,
         authorization: str = "",
+        once: bool = False,
     ) -> Response:
         """Send one request, retried and redirected; the body of the answer is unread.
 
         ``url`` may be a path on the registry.  ``authorization`` goes to the
-        url's own origin alone.  Any status is returned but the passing ones,
-        which become a :class:`RegistryError` once the retries are used up.
+        url's own origin alone.  Passing failures are
+        tried again, and returned once the retries are used up.  ``once`` is for requests
+        that cannot be repeated as they are.
         """
         target = url if "://" in url else f"{self.base}{url}"
-        for attempt in range(self.access.retries + 1):
-            last = attempt == self.access.retries
+        retries = 0 if once else self.access.retries
+        for attempt in range(retries + 1):
+            last = attempt == retries
             try:
                 answer = self._follow(method, target, dict(headers or {}), body, authorization)
             except HTTPError as error:
@@ -129,7 +136,7 @@ class Transport:
                 continue
             if answer.status not in PASSING or last:
                 return answer
-            answer.release_conn()
+            finish(answer)
             self.wait(attempt, answer.headers.get("Retry-After", ""))
         raise AssertionError("the loop returns or raises")
 
@@ -162,8 +169,7 @@ class Transport:
             location = answer.headers.get("Location", "")
             if answer.status not in REDIRECTS or not location:
                 return answer
-            answer.drain_conn()
-            answer.release_conn()
+            finish(answer)
             url = _redirected(url, location)
             if Origin(url) != first:
                 authorization = ""  # once away it does not come back
@@ -205,6 +211,18 @@ class Transport:
         if own:
             _add_certificates(context, self.host, self.access.cert_dir)
         return context
+
+
+def finish(answer: Response) -> None:
+    """Give the connection back; what is left of the body is read first, if it is small."""
+    try:
+        answer.read(_REST)
+    except HTTPError:
+        answer.close()
+    if answer.closed:
+        answer.release_conn()
+    else:
+        answer.close()
 
 
 def _make_pool(proxy: str, context: ssl.SSLContext | None) -> urllib3.PoolManager:

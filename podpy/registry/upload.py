@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from podpy.errors import AuthenticationError, RegistryError
+from podpy.errors import AuthenticationError, NotFound, RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,9 +35,7 @@ def push(
     """
     if repository.has_blob(blob):
         return False
-    url = ""
-    for other in mounts[:1] or ("",):
-        url = repository.start_upload(blob.digest, other)
+    url = repository.start_upload(blob.digest, mounts[0] if mounts else "")
     if not url:
         return False
     try:
@@ -45,8 +43,6 @@ def push(
     except AuthenticationError:
         raise
     except RegistryError:
-        if blob.size <= _CHUNK:
-            raise
         _in_chunks(repository, blob, fd)
     return True
 
@@ -61,11 +57,13 @@ def _pieces(fd: int, size: int, progress: Callable[[int], None]) -> Iterator[byt
 
 def _in_chunks(repository: Repository, blob: Descriptor, fd: int) -> None:
     url, offset, failures = repository.start_upload(blob.digest), 0, 0
-    while offset < blob.size:
-        data = os.pread(fd, _CHUNK, offset)
+    while url:
         try:
-            url = repository.send_chunk(url, data, offset)
-            offset += len(data)
+            while data := os.pread(fd, _CHUNK, offset):
+                url = repository.send_chunk(url, data, offset)
+                offset += len(data)
+            repository.finish_upload(url, blob)
+            return
         except AuthenticationError:
             raise
         except RegistryError:
@@ -73,5 +71,14 @@ def _in_chunks(repository: Repository, blob: Descriptor, fd: int) -> None:
             if failures > repository.transport.access.retries:
                 raise
             repository.transport.wait(failures - 1)
-            offset = repository.received(url)
-    repository.finish_upload(url, blob)
+            url, offset = _where_to_go_on(repository, blob, url)
+
+
+def _where_to_go_on(repository: Repository, blob: Descriptor, url: str) -> tuple[str, int]:
+    """The upload and offset after a failure; no upload when the blob did arrive after all."""
+    try:
+        return url, repository.received(url)
+    except NotFound:
+        if repository.has_blob(blob):
+            return "", blob.size
+        return repository.start_upload(blob.digest), 0
