@@ -26,6 +26,7 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
 
 # --- mount(2), umount2(2) ---
 MS_RDONLY = 1
@@ -107,15 +108,9 @@ _NUMBERS = {
     "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "keyctl": 219, "seccomp": 277},
 }
 _COMMON = {
-    "open_tree": 428,
-    "move_mount": 429,
-    "fsopen": 430,
-    "fsconfig": 431,
-    "fsmount": 432,
-    "close_range": 436,
-    "openat2": 437,
-    "mount_setattr": 442,
-}
+    "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
+    "clone3": 435, "close_range": 436, "openat2": 437, "mount_setattr": 442,
+}  # fmt: skip
 _numbers = {**_COMMON, **_NUMBERS.get(os.uname().machine, {})}
 
 _long, _char_p, _void_p, _int = ctypes.c_long, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int
@@ -137,9 +132,8 @@ _sethostname.argtypes = [_char_p, ctypes.c_size_t]
 
 def _fail(path: str = "") -> OSError:
     number = ctypes.get_errno()
-    return (
-        OSError(number, os.strerror(number), path) if path else OSError(number, os.strerror(number))
-    )
+    named = (path,) if path else ()
+    return OSError(number, os.strerror(number), *named)
 
 
 def _call(name: str, *arguments: Any, path: str = "") -> int:
@@ -163,6 +157,14 @@ def unshare(flags: int) -> None:
     """unshare(2): new namespaces for the caller."""
     if _unshare(flags) < 0:
         raise _fail()
+
+
+def fork_into_cgroup(cgroup_fd: int) -> int:
+    """fork(2) of a process without threads; the child is born in that cgroup (clone3(2))."""
+    sigchld = 17
+    fields = (CLONE_INTO_CGROUP, 0, 0, 0, sigchld, 0, 0, 0, 0, 0, cgroup_fd)
+    arguments = (ctypes.c_uint64 * len(fields))(*fields)
+    return _call("clone3", arguments, ctypes.sizeof(arguments))
 
 
 def setns(fd: int, flags: int = 0) -> None:

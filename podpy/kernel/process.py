@@ -137,14 +137,16 @@ def default_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
-def fork_child(function: Callable[[], int | None]) -> int:
+def fork_child(function: Callable[[], int | None], *, cgroup_fd: int = -1) -> int:
     """Fork a child that runs ``function`` and exits with what it returns; return its pid.
+
+    ``cgroup_fd`` is the directory of the cgroup where the child shall be born.
 
     The one place that calls ``os._exit``: no child of podpy ever unwinds into
     its parent's code.  A ``PodpyError`` or ``OSError`` that ``function`` lets
     through becomes one line on stderr and status 125.
     """
-    pid = os.fork()
+    pid = os.fork() if cgroup_fd < 0 else _fork_into(cgroup_fd)
     if pid:
         return pid
     status = 125
@@ -156,6 +158,12 @@ def fork_child(function: Callable[[], int | None]) -> int:
         _report(error)
     finally:
         os._exit(status)
+
+
+def _fork_into(cgroup_fd: int) -> int:
+    from podpy.kernel import libc  # imports ctypes, which commands that only read do without
+
+    return libc.fork_into_cgroup(cgroup_fd)
 
 
 def _report(error: BaseException) -> None:
