@@ -12,7 +12,7 @@ import os
 from podpy.engine import environment, mounting, namespaces, networking, security, values
 from podpy.engine.mounts import Wish
 from podpy.errors import UsageError
-from podpy.kernel import capabilities, signals
+from podpy.kernel import capabilities, seccomp, signals
 from podpy.model import (
     ContainerRecord,
     ImageConfig,
@@ -257,7 +257,9 @@ def _rights(
 
 
 def _default_seccomp(privileged: bool, configured: str) -> str:
-    return "unconfined" if privileged else configured or "default"
+    if privileged:
+        return seccomp.UNCONFINED
+    return seccomp.read_profile(configured) if configured else seccomp.DEFAULT
 
 
 # --- while it runs -----------------------------------------------------------

@@ -66,6 +66,11 @@ def apply(found: dict[str, str], given: Iterable[str], host: Mapping[str, str]) 
     _apply(found, given, host, "--env")
 
 
+def apply_files(found: dict[str, str], paths: Iterable[str], host: Mapping[str, str]) -> None:
+    """Add the variables of ``--env-file`` files to an environment."""
+    _apply(found, _from_files(paths), host, "--env-file")
+
+
 def _apply(
     found: dict[str, str], given: Iterable[str], host: Mapping[str, str], option: str
 ) -> None:

@@ -12,6 +12,7 @@ import stat
 
 from podpy.engine import values
 from podpy.errors import HostError, UsageError
+from podpy.kernel import seccomp
 from podpy.model import Device, Ulimit, record
 
 TYPE_CHECKING = False
@@ -30,7 +31,10 @@ _LIMITS = {
 
 @record
 class SecurityOptions:
-    """What ``--security-opt`` said.  ``seccomp``: ``default``, ``unconfined`` or a file."""
+    """What ``--security-opt`` said.
+
+    ``seccomp``: ``default``, ``unconfined`` or the text of a profile.
+    """
 
     no_new_privileges: bool = False
     seccomp: str = ""
@@ -74,10 +78,9 @@ def _split(text: str) -> tuple[str, str]:
 def _seccomp(value: str, cwd: str) -> str:
     if value in ("unconfined", "default", "builtin"):
         return "default" if value == "builtin" else value
-    path = os.path.normpath(os.path.join(cwd, value))
-    if not value or not os.path.isfile(path):
-        raise UsageError(f"--security-opt: seccomp profile {path!r}: no such file")
-    return path
+    if not value:
+        raise UsageError("--security-opt: seccomp needs a profile's file, or unconfined")
+    return seccomp.read_profile(os.path.normpath(os.path.join(cwd, value)))
 
 
 def _paths(key: str, value: str) -> list[str]:

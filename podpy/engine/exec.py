@@ -1,0 +1,169 @@
+"""``exec``: run one more process in a container that runs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from podpy.engine import environment, payload
+from podpy.errors import StateError, UsageError
+from podpy.kernel import libc
+from podpy.model import record, replace
+from podpy.runtime import join
+from podpy.storage import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.engine.context import Context
+    from podpy.model import Container, ContainerRecord
+    from podpy.runtime.spec import Process
+
+_LARGEST_PRESERVED = 1024
+
+
+@record
+class ExecOptions:
+    """The options of ``exec``, one field each, as the user gave them."""
+
+    command: tuple[str, ...]
+    detach: bool = False
+    detach_keys: str | None = None
+    interactive: bool = False
+    tty: bool = False
+    env: tuple[str, ...] = ()
+    env_file: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    privileged: bool = False
+    preserve_fds: str = ""
+
+
+def exec(ctx: Context, name: str, options: ExecOptions) -> int:
+    """Run a command in the container ``name``; its exit code, or 0 when it is left alone.
+
+    With ``detach`` the answer comes as soon as the command runs.
+    """
+    preserved = _preserved(options)
+    container = containers.resolve(ctx.store, name)
+    entry = _entry(container, options, preserved)
+    if not options.tty:
+        session = join.start(entry)
+        return 0 if options.detach else join.wait(session.pid)
+    keys = options.detach_keys
+    if keys is None:
+        keys = container.record.detach_keys
+    from podpy.runtime import sessions
+
+    return sessions.run(entry, stdin=options.interactive, detach=options.detach, detach_keys=keys)
+
+
+def _entry(container: Container, options: ExecOptions, preserved: int) -> join.Entry:
+    made, state = container.record, container.state
+    if not state.status.can_exec() or state.init is None:
+        raise StateError(
+            f"container {made.name} is {state.status}: can only create exec sessions"
+            " on running containers",
+            hint=f"start it first: `podpy start {made.name}`"
+            if state.status.can_start()
+            else "",
+        )
+    may_set_groups = _may_set_groups(state.init.pid)
+    return join.Entry(
+        first=state.init,
+        namespaces=_namespaces(made),
+        process=_process(made, options, may_set_groups, preserved),
+        cgroup=state.cgroup,
+        stdio=_stdio(options),
+        tty=options.tty,
+    )
+
+
+def _process(
+    made: ContainerRecord, options: ExecOptions, may_set_groups: bool, preserved: int
+) -> Process:
+    if not options.command:
+        raise UsageError("exec: no command given")
+    process = payload.process_of(made, may_set_groups=may_set_groups)
+    if options.privileged:
+        process = payload.privileged(process, made)
+    return replace(
+        process,
+        argv=options.command,
+        env=_environment(made, options),
+        cwd=_working_dir(made, options.workdir),
+        user=options.user or made.user,
+        preserved=preserved,
+    )
+
+
+def _environment(made: ContainerRecord, options: ExecOptions) -> tuple[str, ...]:
+    found = dict(entry.split("=", 1) for entry in made.env if "=" in entry)
+    if options.tty:
+        found.setdefault("TERM", "xterm")
+    host = environment.of_host()
+    environment.apply_files(found, options.env_file, host)
+    environment.apply(found, options.env, host)
+    return tuple(f"{name}={value}" for name, value in found.items())
+
+
+def _working_dir(made: ContainerRecord, workdir: str) -> str:
+    if workdir and not workdir.startswith("/"):
+        raise UsageError(f"--workdir: {workdir!r} is not an absolute path")
+    return workdir or made.working_dir
+
+
+def _namespaces(made: ContainerRecord) -> int:
+    """The namespaces that the container does not share with the host."""
+    flags = libc.CLONE_NEWUSER | libc.CLONE_NEWNS
+    for mode, flag in (
+        (made.network.kind, libc.CLONE_NEWNET),
+        (made.pid_mode, libc.CLONE_NEWPID),
+        (made.ipc_mode, libc.CLONE_NEWIPC),
+        (made.uts_mode, libc.CLONE_NEWUTS),
+        (made.cgroup_mode, libc.CLONE_NEWCGROUP),
+    ):
+        if mode != "host":
+            flags |= flag
+    return flags
+
+
+def _may_set_groups(pid: int) -> bool:
+    """Whether the user namespace of a process lets setgroups(2) be called."""
+    try:
+        fd = os.open(f"/proc/{pid}/setgroups", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise StateError("the container has stopped") from None
+    try:
+        return os.read(fd, 16).strip() != b"deny"
+    finally:
+        os.close(fd)
+
+
+def _stdio(options: ExecOptions) -> tuple[int, int, int]:
+    """Our own streams; the host's ``/dev/null`` where the payload gets none."""
+    if options.interactive and not options.detach:
+        return 0, 1, 2
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    return (null, null, null) if options.detach else (null, 1, 2)
+
+
+def _preserved(options: ExecOptions) -> int:
+    """``--preserve-fds N``: descriptors 3 to 3+N-1, which must be the caller's and not ours.
+
+    Python opens everything close-on-exec; what is not was handed to us.
+    """
+    text = options.preserve_fds
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()) or int(text) > _LARGEST_PRESERVED:
+        raise UsageError(f"--preserve-fds: {text!r} is not a number of descriptors")
+    if options.detach or options.tty:
+        raise UsageError("--preserve-fds: cannot be combined with --detach or --tty")
+    for fd in range(3, 3 + int(text)):
+        try:
+            ours = fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+        except OSError:
+            ours = 1
+        if ours:
+            raise UsageError(f"--preserve-fds: descriptor {fd} is not open")
+    return int(text)
