@@ -4,70 +4,117 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from podpy.cli.output import note, safe, size
+from podpy.engine.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Report = Callable[[str, str, int, int], None]
+    from collections.abc import Iterator
 
 _REDRAW_SECONDS = 0.1
 _BAR = 24
 
 
 @contextmanager
-def shown(*, quiet: bool) -> Iterator[Report]:
-    """A function ``report(item, step, done, total)`` that shows what is told to it.
-
-    ``item`` is a layer (or the reference, for steps of the whole), ``step`` one
-    word for what happens to it, ``done`` and ``total`` bytes (0: unknown).
-    """
+def shown(*, quiet: bool) -> Iterator[Progress]:
+    """What a transfer reports to while it runs; it is drawn a last time at the end."""
     if quiet:
-        yield lambda item, step, done, total: None
+        yield _Quiet()
     elif not sys.stderr.isatty():
-        yield _Lines().report
+        yield _Lines()
     else:
         bars = _Bars()
         try:
-            yield bars.report
+            yield bars
         finally:
             bars.finish()
 
 
-class _Lines:
-    """Each step of each item once, for logs and pipes."""
+def _short(digest: str) -> str:
+    return digest.partition(":")[2][:12]
+
+
+class _Quiet(Progress):
+    """Only what must not be missed."""
+
+    def warn(self, text: str) -> None:
+        note(f"warning: {text}")
+
+
+class _Lines(_Quiet):
+    """Each step once, for logs and pipes."""
+
+    def trying(self, source: str) -> None:
+        note(f"{source}: connecting")
+
+    def blob(self, digest: str, size: int, *, present: bool) -> None:
+        if present:
+            note(f"{_short(digest)}: already exists")
+
+    def done(self, digest: str) -> None:
+        note(f"{_short(digest)}: done")
+
+
+class _Bars(Progress):
+    """One line per blob, redrawn in place; told from several threads."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, str]] = set()
-
-    def report(self, item: str, step: str, done: int, total: int) -> None:
-        if (item, step) not in self._told:
-            self._told.add((item, step))
-            note(f"{item}: {step}")
-
-
-class _Bars:
-    """One line per item, redrawn in place."""
-
-    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._items: dict[str, tuple[str, int, int]] = {}
         self._drawn = 0
         self._last = 0.0
 
-    def report(self, item: str, step: str, done: int, total: int) -> None:
-        known = self._items.get(item)
-        self._items[item] = (step, done, total)
-        now = time.monotonic()
-        if known is None or known[0] != step or now - self._last > _REDRAW_SECONDS:
-            self._last = now
-            self._draw()
+    def trying(self, source: str) -> None:
+        self._above(f"{source}: connecting")
+
+    def warn(self, text: str) -> None:
+        self._above(f"warning: {text}")
+
+    def blob(self, digest: str, size: int, *, present: bool) -> None:
+        self._set(digest, "exists" if present else "waiting", 0, 0 if present else size)
+
+    def advance(self, digest: str, count: int) -> None:
+        _, done, total = self._items[digest]
+        self._set(digest, "copying", done + count, total)
+
+    def done(self, digest: str) -> None:
+        self._set(digest, "done", 0, 0)
+
+    def ask(self, question: str, answers: tuple[str, ...]) -> int:
+        """The picked answer's index; asked again until it is one of the numbers."""
+        lines = "".join(f"  {number}. {safe(text)}\n" for number, text in enumerate(answers, 1))
+        while True:
+            sys.stderr.write(f"{safe(question)}\n{lines}> ")
+            sys.stderr.flush()
+            reply = sys.stdin.readline()
+            if not reply:
+                return super().ask(question, answers)
+            if reply.strip().isdigit() and 0 < int(reply) <= len(answers):
+                return int(reply) - 1
 
     def finish(self) -> None:
-        if self._items:
+        with self._lock:
+            self._draw()
+
+    def _set(self, digest: str, step: str, done: int, total: int) -> None:
+        with self._lock:
+            known = self._items.get(digest)
+            self._items[digest] = (step, done, total)
+            now = time.monotonic()
+            if known is None or known[0] != step or now - self._last > _REDRAW_SECONDS:
+                self._last = now
+                self._draw()
+
+    def _above(self, text: str) -> None:
+        """A line that stays, above the bars."""
+        with self._lock:
+            up = f"\x1b[{self._drawn}A\x1b[J" if self._drawn else ""
+            sys.stderr.write(f"{up}{safe(text)}\n")
+            self._drawn = 0
             self._draw()
 
     def _draw(self) -> None:
@@ -80,7 +127,7 @@ class _Bars:
 
     def _line(self, item: str) -> str:
         step, done, total = self._items[item]
-        text = safe(f"{item}: {step:<12}")
+        text = safe(f"{_short(item)}: {step:<12}")
         if not total:
             return f"{text} {size(done)}" if done else text
         filled = min(_BAR, _BAR * done // total)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         AllRegistries, AllTags, Arch, AuthFile, CertDir, Creds, Destination, DigestFile, GetLogin,
         Image, Os, Password, PasswordStdin, Platform, Policy, References, Registry, Retry,
         RetryDelay, Silent, TlsVerify, Username, Variant,
+        Verbose,
     )  # fmt: skip
     from podpy.engine.context import Context
 
@@ -35,12 +36,15 @@ def pull(
 ) -> None:
     """Pull images from registries."""
     from podpy.cli import progress
-    from podpy.engine import transfer
+    from podpy.engine import remote, transfer
 
     options = transfer.PullOptions(
-        all_tags=all_tags, platform=platform, arch=arch, os=os_, variant=variant, policy=policy,
-        authfile=authfile, cert_dir=cert_dir, creds=creds, tls_verify=tls_verify, retry=retry,
-        retry_delay=retry_delay,
+        all_tags=all_tags, platform=platform, arch=arch, os=os_, variant=variant,
+        policy=policy or "always",
+        registry=remote.RegistryOptions(
+            authfile=authfile, cert_dir=cert_dir, creds=creds, tls_verify=tls_verify,
+            retry=retry, retry_delay=retry_delay,
+        ),
     )  # fmt: skip
     with progress.shown(quiet=quiet) as report:
         identities = transfer.pull(ctx, references, options, report)
@@ -60,14 +64,19 @@ def push(
     creds: Creds = "",
     tls_verify: TlsVerify = None,
     digestfile: DigestFile = "",
+    retry: Retry = "",
+    retry_delay: RetryDelay = "",
 ) -> None:
     """Push an image to a registry."""
     from podpy.cli import progress
-    from podpy.engine import transfer
+    from podpy.engine import remote, transfer
 
     options = transfer.PushOptions(
-        all_tags=all_tags, authfile=authfile, cert_dir=cert_dir, creds=creds,
-        tls_verify=tls_verify, digestfile=digestfile,
+        all_tags=all_tags, digestfile=digestfile,
+        registry=remote.RegistryOptions(
+            authfile=authfile, cert_dir=cert_dir, creds=creds, tls_verify=tls_verify,
+            retry=retry, retry_delay=retry_delay,
+        ),
     )  # fmt: skip
     with progress.shown(quiet=quiet) as report:
         transfer.push(ctx, name, destination, options, report)
@@ -84,21 +93,20 @@ def login(
     cert_dir: CertDir = "",
     tls_verify: TlsVerify = None,
     get_login: GetLogin = False,
+    verbose: Verbose = False,
 ) -> None:
     """Log in to a registry and remember the credentials."""
-    from podpy.engine import transfer
+    from podpy.engine import logins, remote
 
+    how = remote.RegistryOptions(authfile=authfile, cert_dir=cert_dir, tls_verify=tls_verify)
     if get_login:
-        output.line(transfer.logged_in(ctx, registry, authfile=authfile))
+        output.line(logins.logged_in(ctx, registry, how))
         return
     if password and password_stdin:
         raise UsageError("--password and --password-stdin: only one can be given")
     username, password = _credentials(username, password, password_stdin)
-    written = transfer.login(
-        ctx, registry, username, password, authfile=authfile, cert_dir=cert_dir,
-        tls_verify=tls_verify,
-    )  # fmt: skip
-    output.note(f"credentials are in {written}")
+    result = logins.login(ctx, registry, username, password, how)
+    output.note(f"{'Used: ' if verbose else 'credentials are in '}{result.place}")
     output.line("Login Succeeded!")
 
 
@@ -126,7 +134,7 @@ def logout(
     ctx: Context, *, registry: Registry = "", every: AllRegistries = False, authfile: AuthFile = ""
 ) -> None:
     """Forget the credentials of a registry."""
-    from podpy.engine import transfer
+    from podpy.engine import logins
 
-    for name in transfer.logout(ctx, registry, all=every, authfile=authfile):
-        output.line(f"Removed login credentials for {name}")
+    for place in logins.logout(ctx, registry, all=every, authfile=authfile):
+        output.line(f"Removed login credentials from {place}")

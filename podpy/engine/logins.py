@@ -41,11 +41,13 @@ def login_key(ctx: Context, registry: str) -> str:
     return f"{checked.registry}/{path}" if path else checked.registry
 
 
-def stored_username(ctx: Context, registry: str, options: RegistryOptions) -> str:
-    """Who is logged in at a registry (``--get-login``, or the name to offer again)."""
+def logged_in(ctx: Context, registry: str, options: RegistryOptions = _DEFAULTS) -> str:
+    """The name that is logged in at a registry; :class:`NotFound` when nobody is."""
     key = login_key(ctx, registry)
     found = remote.stored(ctx, key, options)
-    return found.username if found is not None else ""
+    if found is None:
+        raise NotFound(f"not logged into {key}", hint=f"run `podpy login {key}`")
+    return found.username
 
 
 def login(

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 class RegistryOptions:
     """How to reach registries: options that pull, push, login and logout share.
 
-    ``creds`` is ``NAME:PASSWORD``; ``retry`` and ``retry_delay`` default to
-    the configuration, then to 3 tries and 1 second.
+    ``creds`` is ``NAME:PASSWORD``; an empty ``retry`` (a number) or
+    ``retry_delay`` is left to the configuration, then 3 tries after 1 second.
     """
 
     authfile: str = ""
     creds: str = ""
     cert_dir: str = ""
     tls_verify: bool | None = None
-    retry: int | None = None
+    retry: str = ""
     retry_delay: str = ""
 
 
@@ -36,9 +36,15 @@ def access(ctx: Context, options: RegistryOptions) -> Access:
     return Access(
         tls_verify=options.tls_verify,
         cert_dir=options.cert_dir,
-        retries=engine.retry if options.retry is None else options.retry,
+        retries=_number(options.retry) if options.retry else engine.retry,
         pause=_seconds(options.retry_delay or engine.retry_delay or "1s"),
     )
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise UsageError(f"--retry {text!a}: not a number")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

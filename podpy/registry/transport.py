@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 from urllib3.response import BaseHTTPResponse as Response
 from urllib3.util import Timeout, make_headers
 
@@ -87,6 +87,7 @@ class Transport:
         self._pools: dict[tuple[str, str, bool], urllib3.PoolManager] = {}
         self._base = ""
         self._lock = threading.Lock()
+        self._reached = False
 
     @property
     def base(self) -> str:
@@ -130,15 +131,21 @@ class Transport:
             try:
                 answer = self._follow(method, target, dict(headers or {}), body, authorization)
             except HTTPError as error:
-                if last or isinstance(error, SSLError):
+                if last or self._is_final(error):
                     raise _explained(error, target) from None
                 self.wait(attempt)
                 continue
+            self._reached = True
             if answer.status not in PASSING or last:
                 return answer
             finish(answer)
             self.wait(attempt, answer.headers.get("Retry-After", ""))
         raise AssertionError("the loop returns or raises")
+
+    def _is_final(self, error: HTTPError) -> bool:
+        """Whether trying again is pointless: bad TLS, or a registry that was never reached."""
+        unreachable = isinstance(error, (NewConnectionError, ConnectTimeoutError))
+        return isinstance(error, SSLError) or (unreachable and not self._reached)
 
     def wait(self, attempt: int, asked: str = "") -> None:
         """Sleep before the next try: what the registry asked for, else 1, 2, 4 … seconds."""
