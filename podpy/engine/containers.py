@@ -7,9 +7,9 @@ import sys
 import time
 
 from podpy import files
-from podpy.engine import draft, ending, images, launching
+from podpy.engine import draft, ending, launching, pulling
 from podpy.engine.surroundings import Surroundings
-from podpy.errors import Conflict, HostError, NotFound, PodpyError, UsageError
+from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.kernel import process, userns
 from podpy.model import record, replace
 from podpy.net import ports
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from podpy.engine.mounts import Wish
     from podpy.engine.namespaces import Ranges
     from podpy.engine.options import ContainerOptions
+    from podpy.engine.progress import Progress
     from podpy.model import ContainerRecord, Image
     from podpy.paths import Store
-
-PULL_POLICIES = ("missing", "always", "never", "newer")
 
 
 @record
@@ -38,19 +37,19 @@ class RunResult:
     detached: bool = False
 
 
-def create(ctx: Context, options: ContainerOptions) -> str:
+def create(ctx: Context, options: ContainerOptions, *, progress: Progress | None = None) -> str:
     """Make a container and return its id; nothing is left behind when that fails."""
-    return _create(ctx, options).id
+    return _create(ctx, options, progress).id
 
 
-def run(ctx: Context, options: ContainerOptions) -> RunResult:
+def run(ctx: Context, options: ContainerOptions, *, progress: Progress | None = None) -> RunResult:
     """Make a container and start it; attached, until it ends or the user detaches.
 
     A container that cannot be started is removed again.
     """
     if options.detach and options.attach:
         raise UsageError("--attach: conflicts with --detach")
-    made = _create(ctx, options)
+    made = _create(ctx, options, progress)
     try:
         if options.detach:
             launching.launch(ctx, made)
@@ -73,55 +72,19 @@ def rename(ctx: Context, name: str, new_name: str) -> None:
 # --- the image ---------------------------------------------------------------
 
 
-def _image(ctx: Context, options: ContainerOptions) -> Image | None:
-    """The image to run, pulled as ``--pull`` says; None for ``--rootfs``."""
-    if options.rootfs:
-        if not os.path.isdir(options.image):
-            raise UsageError(f"--rootfs: {options.image}: no such directory")
-        return None
-    policy = options.pull or ctx.config.engine.pull_policy
-    if policy not in PULL_POLICIES:
-        raise UsageError(f"--pull: invalid policy {policy!r}", hint=", ".join(PULL_POLICIES))
-    if policy in ("always", "newer"):
-        return _pulled(ctx, options, optional=policy == "newer")
-    try:
-        image = images.find(ctx, options.image)
-    except NotFound:
-        if policy == "never":
-            raise
-        return _pulled(ctx, options)
-    if _is_other_platform(image, options):
-        if policy == "never":
-            raise NotFound(f"{options.image}: image not known for the platform asked for")
-        return _pulled(ctx, options)
-    return image
-
-
-def _is_other_platform(image: Image, options: ContainerOptions) -> bool:
-    if not (options.platform or options.arch or options.os or options.variant):
-        return False
-    from podpy.engine import pulling
-
-    return not pulling.satisfies(image, options)
-
-
-def _pulled(ctx: Context, options: ContainerOptions, *, optional: bool = False) -> Image:
-    from podpy.engine import pulling
-
-    try:
-        pulling.pull(ctx, options)
-    except PodpyError:
-        # "newer" is content with what is there when the registry cannot be asked.
-        if not optional:
-            raise
-        return images.find(ctx, options.image)
-    return images.find(ctx, options.image)
+def _image(ctx: Context, options: ContainerOptions, progress: Progress | None) -> Image | None:
+    """The image to run; None for ``--rootfs``."""
+    if not options.rootfs:
+        return pulling.find(ctx, options, None if options.quiet else progress)
+    if not os.path.isdir(options.image):
+        raise UsageError(f"--rootfs: {options.image}: no such directory")
+    return None
 
 
 # --- making ------------------------------------------------------------------
 
 
-def _create(ctx: Context, options: ContainerOptions) -> ContainerRecord:
+def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) -> ContainerRecord:
     store = ctx.store
     store.prepare()
     if options.cidfile and os.path.exists(options.cidfile):
@@ -131,7 +94,7 @@ def _create(ctx: Context, options: ContainerOptions) -> ContainerRecord:
         )
     if options.replace and not options.name:
         raise UsageError("--replace: needs --name")
-    image = _image(ctx, options)
+    image = _image(ctx, options, progress)
     plan = draft.build(options, image, ctx.config, _surroundings(ctx, options))
     if options.replace:
         _remove_namesake(ctx, options.name)

@@ -88,7 +88,7 @@ def thaw(state: ContainerState) -> None:
     if state.status == Status.PAUSED and state.cgroup:
         from podpy.kernel import cgroup
 
-        cgroup.freeze(state.cgroup, frozen=False)
+        cgroup.thaw(state.cgroup)
 
 
 def settle(store: Store, record: ContainerRecord) -> ContainerState | None:

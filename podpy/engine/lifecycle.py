@@ -341,4 +341,7 @@ def _freeze(container: Container, needed: Status) -> None:
             f"container {name}: it has no control group of its own, so it cannot be paused",
             hint="pausing needs cgroup v2 with a subtree that is delegated to you",
         )
-    cgroup.freeze(container.state.cgroup, frozen=needed == Status.RUNNING)
+    if needed == Status.RUNNING:
+        cgroup.freeze(container.state.cgroup)
+    else:
+        cgroup.thaw(container.state.cgroup)
