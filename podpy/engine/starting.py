@@ -69,6 +69,7 @@ def _order(
             status=Status.RUNNING, address=network.outlook(record.network).address
         ),
         network=_network(ctx, record, run_directory),
+        cgroup_parent=record.cgroup_parent,
     )
 
 

@@ -25,12 +25,6 @@ LINGER = "/var/lib/systemd/linger"
 BOOTED = "/run/systemd/system"
 
 
-def has_user_manager() -> bool:
-    """A user manager runs for the caller and there is a bus to reach it (two ``stat`` calls)."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    return os.path.exists(f"{runtime}/systemd/private") and bool(dbus.session_address())
-
-
 class Scope:
     """A transient scope that was asked for; :meth:`wait` until its processes are in it."""
 

@@ -2,9 +2,9 @@
 
     P                 S                       M                      I
     fork ───────────► setsid, subreaper
-                      fork ─────────────────► unshare
+                      make the cgroup
+                      fork into it ─────────► unshare
                       newuidmap ∥ newgidmap ◄─ UNSHARED
-                      enter the cgroup
                       MAPPED ───────────────► mount the root
                       network helper        ◄─ FORKED ── fork ─────► mount the rest
                       state.json            ◄──────────── READY ──── pivot, find the user
@@ -33,12 +33,11 @@ from podpy.model import (
     replace,
     to_dict,
 )
-from podpy.runtime import channel, init, supervisor
+from podpy.runtime import channel, init, placement, supervisor
 from podpy.runtime.channel import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from podpy.runtime.spec import Plan
@@ -71,8 +70,8 @@ class Order:
     """All that S needs to start one container and watch it.
 
     ``task`` is what :func:`podpy.runtime.supervisor.run` takes, without what
-    only S can know (pids and descriptors); ``enter_cgroup`` moves a pid into the
-    container's cgroup.
+    only S can know (pids, descriptors, the cgroup); ``cgroup_parent`` is what
+    ``--cgroup-parent`` asks for.
     """
 
     plan: Plan
@@ -80,7 +79,7 @@ class Order:
     task: dict[str, Any]
     state: ContainerState
     network: Network | None = None
-    enter_cgroup: Callable[[int], None] | None = None
+    cgroup_parent: str = ""
 
 
 def start(order: Order, *, client_fd: int = -1, keep: tuple[int, ...] = ()) -> int:
@@ -152,20 +151,21 @@ class _Streams:
 
 def _start_payload(order: Order) -> dict[str, Any]:
     """Everything from the fork of M to the payload's ``execve``; the task for the supervisor."""
+    place = placement.begin(order.task["id"], name=order.task["name"], parent=order.cgroup_parent)
     streams = _Streams(order.plan, order.task["log"]["driver"] == "passthrough")
     network = order.network or Network()
     inner, theirs = Channel.pair()
     with inner:
-        maker = process.fork_child(lambda: _run_maker(order, inner, theirs, streams))
-        theirs.close()
-        streams.close_payload_ends()
         try:
+            order = _placed(order, place.finish())
+            maker = _fork_maker(order, inner, theirs, streams)
             state = _accompany(order, inner, maker, streams, network)
         except BaseException:
             # The end of the channel ends M and I; then nothing is left but zombies.
             inner.close()
             network.stop()
             _reap_all()
+            place.abandon()
             raise
     who = state.init
     assert who is not None
@@ -183,6 +183,30 @@ def _start_payload(order: Order) -> dict[str, Any]:
     }
 
 
+def _placed(order: Order, cgroup: str) -> Order:
+    """The order with the container's cgroup in what S and the readers are told."""
+    return replace(
+        order,
+        state=replace(order.state, cgroup=cgroup),
+        task={**order.task, "cgroup": cgroup},
+    )
+
+
+def _fork_maker(order: Order, inner: Channel, theirs: Channel, streams: _Streams) -> int:
+    """Fork M, born in the container's cgroup where there is one."""
+    path = order.task["cgroup"]
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    cgroup_fd = os.open(path, flags) if path else -1
+    maker = process.fork_child(
+        lambda: _run_maker(order, inner, theirs, streams), cgroup_fd=cgroup_fd
+    )
+    if path:
+        os.close(cgroup_fd)
+    theirs.close()
+    streams.close_payload_ends()
+    return maker
+
+
 def _run_maker(order: Order, inner: Channel, theirs: Channel, streams: _Streams) -> int:
     inner.close()
     for fd in (streams.stdin, streams.stdout, streams.stderr):
@@ -198,8 +222,6 @@ def _accompany(
     inner.expect(channel.UNSHARED)
     if order.plan.namespaces.user == "new":
         userns.write_maps(maker, order.plan.id_map)
-    if order.enter_cgroup:
-        order.enter_cgroup(maker)
     inner.send(channel.MAPPED)
     pid = int(inner.expect(channel.FORKED)[0])
     network.start(pid)

@@ -57,11 +57,24 @@ def begin(container_id: str, *, name: str = "", parent: str = "") -> Placement:
     return Placement(cgroup.create(above, f"podpy-{container_id}") if above else "")
 
 
+def manager() -> str:
+    """Who makes cgroups here: ``systemd``, ``cgroupfs`` (a delegated subtree) or ``none``."""
+    if has_user_manager():
+        return "systemd"
+    return "cgroupfs" if cgroup.delegated() else "none"
+
+
+def has_user_manager() -> bool:
+    """systemd runs a manager for the caller (its private socket is there)."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return os.path.exists(f"{runtime}/systemd/private")
+
+
 def _ask_systemd(container_id: str, name: str, parent: str) -> Scope | None:
+    if not has_user_manager() or (parent and not parent.endswith(".slice")):
+        return None
     from podpy.kernel import systemd
 
-    if not systemd.has_user_manager() or (parent and not parent.endswith(".slice")):
-        return None
     description = f"podpy container {name or container_id[:12]}"
     try:
         return systemd.start_scope(
