@@ -36,16 +36,21 @@ def command(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        return _pipe_closed()
+        _drop_output()
+        return _PIPE_CLOSED
     except PodpyError as error:
         invocation.tell(error.message, error.hint)
         return error.exit_code
     except OSError as error:
-        invocation.tell(_describe(error), "")
-        return PodpyError.exit_code
+        invocation.tell(_describe(error))
     except RecursionError:
-        invocation.tell("input is nested too deeply", "")
-        return PodpyError.exit_code
+        invocation.tell("input is nested too deeply")
+    except Exception as error:
+        invocation.tell(
+            f"internal error: {type(error).__name__}: {error}",
+            "a bug of podpy's: run it with --debug and report what that prints",
+        )
+    return PodpyError.exit_code
 
 
 class _Invocation:
@@ -54,7 +59,7 @@ class _Invocation:
     def __init__(self, words: Sequence[str]) -> None:
         self._words = words
         self._operation = ""
-        self._debug = "--debug" in words[:1]
+        self._debug = words[:1] in (["--debug"], ["-D"])
 
     def run(self) -> int:
         from podpy.cli import parse, table
@@ -79,7 +84,7 @@ class _Invocation:
 
         return app.run(self._words)
 
-    def tell(self, message: str, hint: str) -> None:
+    def tell(self, message: str, hint: str = "") -> None:
         """Print an error the one way podpy prints errors."""
         if self._debug:
             import traceback
@@ -87,6 +92,10 @@ class _Invocation:
             traceback.print_exc()
         from podpy.cli.output import note
 
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
         try:
             note(f"Error: {self._operation} {message}" if self._operation else f"Error: {message}")
             if hint:
@@ -103,12 +112,11 @@ def _describe(error: OSError) -> str:
     return f"{' → '.join(paths)}: {cause}" if paths else cause
 
 
-def _pipe_closed() -> int:
-    """The reader of our output is gone: no message, and no second try when Python exits."""
+def _drop_output() -> None:
+    """Nobody can take our output: let Python's last flush at exit go nowhere."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
-    return _PIPE_CLOSED
 
 
 if __name__ == "__main__":
