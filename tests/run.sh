@@ -84,6 +84,9 @@ make_venv() {
         "$venv/bin/python" "$support/dependencies.py" "$checkout/pyproject.toml" >"$venv/runtime.txt"
         "$venv/bin/python" -m pip install -q --disable-pip-version-check \
             -r "$support/requirements.txt" -r "$venv/runtime.txt"
+        # What packaging/zipapp.sh puts into podpy.pyz.
+        "$venv/bin/python" -m pip install -q --disable-pip-version-check \
+            --target "$venv/dependencies" -r "$venv/runtime.txt"
         touch "$venv/complete"
     fi
     exec {lock}>&-

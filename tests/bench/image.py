@@ -11,8 +11,8 @@ from pathlib import Path
 from support import host, images
 
 SUITE = "bookworm"
-# What a typical application image carries: an interpreter, a compiler, a server, headers.
-INCLUDE = "python3,perl,build-essential,git,curl,ca-certificates,postgresql-client,vim"
+# What a typical application image carries: an interpreter, a compiler, git and curl.
+INCLUDE = "python3,perl,build-essential,git,curl,ca-certificates"
 NAME = "localhost/debian-big:latest"
 
 
@@ -42,15 +42,20 @@ def big_archive() -> Path:
 def _bootstrap(target: Path) -> None:
     print(f"making the Debian image with mmdebstrap: {target}", file=sys.stderr)
     partial = target.with_suffix(".partial")
+    scratch = target.with_suffix(".scratch")
+    scratch.mkdir(exist_ok=True)
+    scratch.chmod(0o755)  # mmdebstrap works there as a subordinate id
     subprocess.run(
         [
-            host.program("mmdebstrap"), "--mode=unshare", "--variant=important", "--format=tar",
+            host.program("mmdebstrap"), "--mode=unshare", "--variant=minbase", "--format=tar",
             f"--include={INCLUDE}", "--aptopt=Apt::Install-Recommends false", "--quiet",
             SUITE, "-",
         ],
         stdout=partial.open("wb"),
+        env={**os.environ, "TMPDIR": str(scratch)},
         check=True,
     )  # fmt: skip
+    scratch.rmdir()
     partial.rename(target)
 
 

@@ -71,8 +71,10 @@ as_user() {
 }
 
 build_podpy() {
-    [ -x packaging/zipapp.sh ] || [ -e "$base/checkout/packaging/zipapp.sh" ] || return 0
-    as_user env PYTHON="$python" bash packaging/zipapp.sh "$base/tmp/podpy.pyz" >&2 || return 1
+    local built
+    built=$(as_user env PODPY_DEPENDENCIES="${python%/bin/*}/dependencies" \
+        bash packaging/zipapp.sh "$base/tmp/podpy.pyz") || return 1
+    say "$built"
     mv "$base/tmp/podpy.pyz" "$base/podpy.pyz" && PODPY=$base/podpy.pyz
 }
 
