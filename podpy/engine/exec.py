@@ -6,7 +6,7 @@ import fcntl
 import os
 
 from podpy.engine import environment, payload
-from podpy.errors import StateError, UsageError
+from podpy.errors import CannotInvoke, StateError, UsageError
 from podpy.kernel import libc
 from podpy.model import record, replace
 from podpy.runtime import join
@@ -60,12 +60,10 @@ def exec(ctx: Context, name: str, options: ExecOptions) -> int:
 def _entry(container: Container, options: ExecOptions, preserved: int) -> join.Entry:
     made, state = container.record, container.state
     if not state.status.can_exec() or state.init is None:
-        raise StateError(
+        raise CannotInvoke(
             f"container {made.name} is {state.status}: can only create exec sessions"
-            " on running containers",
-            hint=f"start it first: `podpy start {made.name}`"
-            if state.status.can_start()
-            else "",
+            " on running containers: container state improper",
+            hint=f"start it first: `podpy start {made.name}`",
         )
     may_set_groups = _may_set_groups(state.init.pid)
     return join.Entry(

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from podpy.errors import LaunchError
 from podpy.kernel import libc
 from podpy.model import _EMPTY, record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

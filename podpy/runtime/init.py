@@ -286,7 +286,7 @@ def change_directory(path: str, *, create: bool = False) -> None:
         os.chdir(path)
     except FileNotFoundError:
         if not create:
-            raise LaunchError(f"working directory {path}: no such directory") from None
+            raise CommandNotFound(f"working directory {path}: no such directory") from None
         os.makedirs(path, 0o755)
         os.chdir(path)
     except PermissionError:
