@@ -112,17 +112,20 @@ clear_away() {
     rm -rf --one-file-system "$base"
 }
 
-trap clear_away EXIT
-trap 'exit 130' INT TERM
-lay_files
-lay_cgroups
-lay_device /dev/fuse 10 229
-lay_device /dev/net/tun 10 200
-mount --make-rshared /
-mounts_before=$(mounts)
-build_podpy || { say "packaging/zipapp.sh failed"; exit 1; }
-as_user "$python" "$@"
-code=$?
-check
-[ $code -ne 0 ] || code=$leaks
-exit $code
+# Read as a whole before it runs, so that an edit during a run changes nothing.
+{
+    trap clear_away EXIT
+    trap 'exit 130' INT TERM
+    lay_files
+    lay_cgroups
+    lay_device /dev/fuse 10 229
+    lay_device /dev/net/tun 10 200
+    mount --make-rshared /
+    mounts_before=$(mounts)
+    build_podpy || { say "packaging/zipapp.sh failed"; exit 1; }
+    as_user "$python" "$@"
+    code=$?
+    check
+    [ $code -ne 0 ] || code=$leaks
+    exit $code
+}

@@ -53,6 +53,7 @@ class Podpy(Tool):
         """Run, expect failure with ``code`` and one plain error on stderr: no traceback."""
         done = self(*arguments, code=code, **options)  # type: ignore[arg-type]
         assert "Traceback" not in done.stderr, done.stderr
+        assert "internal error" not in done.stderr, done.stderr
         if code == 125:
             assert "Error: " in done.stderr, f"no error message: {done.stderr!r}"
         return done
