@@ -9,8 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.cli.options import (
         All, CidFiles, Condition, Container, ContainerName, ContainerPort, Containers, Depend,
-        Filters, Force, Ignore, IgnoreLong, Interval, KillSignal, LongFilters, NoQuestion,
-        OnlyRunning, RemoveVolumes, StopSeconds, StopSignal, TopColumns,
+        Filters, Force, Ignore, IgnoreLong, Interval, KillSignal, Latest, LongFilters,
+        MaybeContainer, NoQuestion, OnlyRunning, RemoveVolumes, StopSeconds, StopSignal, TopColumns,
     )  # fmt: skip
     from podpy.engine.context import Context
 
@@ -22,6 +22,7 @@ def stop(
     seconds: StopSeconds = "",
     signal: StopSignal = "",
     every: All = False,
+    latest: Latest = False,
     ignore: Ignore = False,
     filters: Filters = (),
     cidfile: CidFiles = (),
@@ -30,7 +31,7 @@ def stop(
     from podpy.engine import lifecycle
 
     outcomes = lifecycle.stop(
-        ctx, names, time=seconds, signal=signal, all=every, ignore=ignore, filters=filters,
+        ctx, names, time=seconds, signal=signal, all=every, latest=latest, ignore=ignore, filters=filters,
         cidfile=cidfile,
     )  # fmt: skip
     return report("stop", outcomes)
@@ -42,12 +43,13 @@ def kill(
     names: Containers = (),
     signal: KillSignal = "KILL",
     every: All = False,
+    latest: Latest = False,
     cidfile: CidFiles = (),
 ) -> int:
     """Send a signal to containers."""
     from podpy.engine import lifecycle
 
-    return report("kill", lifecycle.kill(ctx, names, signal=signal, all=every, cidfile=cidfile))
+    return report("kill", lifecycle.kill(ctx, names, signal=signal, all=every, latest=latest, cidfile=cidfile))
 
 
 def restart(
@@ -57,34 +59,55 @@ def restart(
     seconds: StopSeconds = "",
     signal: StopSignal = "",
     every: All = False,
+    latest: Latest = False,
     running: OnlyRunning = False,
     filters: Filters = (),
+    cidfile: CidFiles = (),
 ) -> int:
     """Stop containers and start them again."""
     from podpy.engine import lifecycle
 
     outcomes = lifecycle.restart(
-        ctx, names, time=seconds, signal=signal, all=every, running=running, filters=filters
-    )
+        ctx, names, time=seconds, signal=signal, all=every, latest=latest, running=running, filters=filters,
+        cidfile=cidfile,
+    )  # fmt: skip
     return report("restart", outcomes)
 
 
 def pause(
-    ctx: Context, *, names: Containers = (), every: All = False, filters: Filters = ()
+    ctx: Context,
+    *,
+    names: Containers = (),
+    every: All = False,
+    latest: Latest = False,
+    filters: Filters = (),
+    cidfile: CidFiles = (),
 ) -> int:
     """Freeze all processes of containers."""
     from podpy.engine import lifecycle
 
-    return report("pause", lifecycle.pause(ctx, names, all=every, filters=filters))
+    outcomes = lifecycle.pause(
+        ctx, names, all=every, latest=latest, filters=filters, cidfile=cidfile
+    )
+    return report("pause", outcomes)
 
 
 def unpause(
-    ctx: Context, *, names: Containers = (), every: All = False, filters: Filters = ()
+    ctx: Context,
+    *,
+    names: Containers = (),
+    every: All = False,
+    latest: Latest = False,
+    filters: Filters = (),
+    cidfile: CidFiles = (),
 ) -> int:
     """Let the processes of paused containers go on."""
     from podpy.engine import lifecycle
 
-    return report("unpause", lifecycle.unpause(ctx, names, all=every, filters=filters))
+    outcomes = lifecycle.unpause(
+        ctx, names, all=every, latest=latest, filters=filters, cidfile=cidfile
+    )
+    return report("unpause", outcomes)
 
 
 def rm(
@@ -94,6 +117,7 @@ def rm(
     force: Force = False,
     volumes: RemoveVolumes = False,
     every: All = False,
+    latest: Latest = False,
     ignore: Ignore = False,
     seconds: StopSeconds = "",
     depend: Depend = False,
@@ -104,7 +128,7 @@ def rm(
     from podpy.engine import lifecycle
 
     outcomes = lifecycle.remove(
-        ctx, names, force=force, volumes=volumes, all=every, ignore=ignore, time=seconds,
+        ctx, names, force=force, volumes=volumes, all=every, latest=latest, ignore=ignore, time=seconds,
         depend=depend, filters=filters, cidfile=cidfile,
     )  # fmt: skip
     return report("rm", outcomes, removal=True)
@@ -113,18 +137,20 @@ def rm(
 def wait(
     ctx: Context,
     *,
-    names: Containers,
+    names: Containers = (),
     condition: Condition = (),
     interval: Interval = "",
     ignore: IgnoreLong = False,
-) -> int:
+    latest: Latest = False,
+) -> None:
     """Wait until containers stop and print their exit codes."""
     from podpy.engine import lifecycle
 
-    codes = lifecycle.wait(ctx, names, condition=condition, interval=interval, ignore=ignore)
+    codes = lifecycle.wait(
+        ctx, names, condition=condition, interval=interval, ignore=ignore, latest=latest
+    )
     for code in codes:
         output.line(str(code))
-    return 0
 
 
 def rename(ctx: Context, *, name: Container, new_name: ContainerName) -> None:
@@ -143,12 +169,17 @@ def top(ctx: Context, *, name: Container, columns: TopColumns = ()) -> None:
 
 
 def port(
-    ctx: Context, *, name: Container = "", wanted: ContainerPort = "", every: All = False
+    ctx: Context,
+    *,
+    name: MaybeContainer = "",
+    wanted: ContainerPort = "",
+    every: All = False,
+    latest: Latest = False,
 ) -> None:
     """Show the published ports of a container."""
     from podpy.engine import listing
 
-    for text in listing.port(ctx, name, wanted, all=every):
+    for text in listing.port(ctx, name, wanted, all=every, latest=latest):
         output.line(text)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from podpy.cli import output
 from podpy.cli.outcomes import confirm, report
+from podpy.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from podpy.cli.options import (
         All, AllUnused, ArchiveFormat, ArchivePath, Arch, Change, Digests, Filters, Force, Format,
         Human, Ignore, Image, Images, Input, LongFilters, MaybeImage, Message, NewNames,
-        NewReference, NoHeadingShort, NoPrune, NoQuestion, NoTrunc, OldNames, Os, Output, Platform,
+        NewReference, NoHeadingShort, NoPrune, NoQuestion, NoTrunc, OldNames, Os, Output,
         Quiet, ShowAllImages, Silent, SortImages, Variant,
     )  # fmt: skip
     from podpy.engine.context import Context
@@ -157,12 +160,17 @@ def _history_fields(*, human: bool, no_trunc: bool) -> Mapping[str, Callable[...
     }
 
 
-def load(ctx: Context, *, input_: Input = "", quiet: Silent = False, platform: Platform = "") -> None:
+def load(ctx: Context, *, input_: Input = "", quiet: Silent = False) -> None:
     """Load images from an archive (docker-archive or oci-archive, compressed or not)."""
     from podpy.engine import images
 
-    for name in images.load(ctx, input_, platform=platform):
-        output.line(f"Loaded image: {name}")
+    if not input_ and sys.stdin.isatty():
+        raise UsageError(
+            "load: standard input is a terminal", hint="name an archive by --input, or redirect one"
+        )
+    for loaded in images.load(ctx, input_ or "-"):
+        for name in loaded.names or (f"sha256:{loaded.id}",):
+            output.line(f"Loaded image: {name}")
 
 
 def save(
@@ -192,10 +200,11 @@ def import_(
     variant: Variant = "",
 ) -> None:
     """Make an image of a tar archive that holds a root file system."""
-    from podpy.engine import images
+    from podpy.engine import images, platforms
 
+    wanted = platforms.wanted("", os_, arch, variant) if os_ or arch or variant else None
     made = images.import_(
-        ctx, source, reference, change=change, message=message, arch=arch, os=os_, variant=variant
+        ctx, source, reference, message=message, changes=change, platform=wanted
     )
     output.line(f"sha256:{made}")
 

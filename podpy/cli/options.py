@@ -18,7 +18,9 @@ from podpy.cli import complete
 _CONTAINER = Argument(metavar="CONTAINER", autocompletion=complete.containers)
 _IMAGE = Argument(metavar="IMAGE", autocompletion=complete.images)
 Container = Annotated[str, _CONTAINER]
-MaybeContainer = Annotated[str, _CONTAINER]
+MaybeContainer = Annotated[
+    str, Argument(metavar="[CONTAINER]", autocompletion=complete.containers)
+]
 Containers = Annotated[
     tuple[str, ...], Argument(metavar="CONTAINER...", autocompletion=complete.containers)
 ]
@@ -122,7 +124,7 @@ Interval = Annotated[str, Option("--interval", "-i", metavar="TIME", help="How o
 # --- streams -----------------------------------------------------------------
 
 DetachKeys = Annotated[
-    str, Option("--detach-keys", metavar="KEYS", help="Keys that detach from the container.")
+    str | None, Option("--detach-keys", metavar="KEYS", help="Keys that detach from the container.")
 ]
 NoStdin = Annotated[bool, Option("--no-stdin", help="Do not attach standard input.")]
 SigProxy = Annotated[bool, Option("--sig-proxy", help="Pass signals on to the process (default: true).")]
@@ -133,6 +135,10 @@ Tty = Annotated[bool, Option("--tty", "-t", help="Give the process a terminal.")
 Env = Annotated[tuple[str, ...], Option("--env", "-e", metavar="NAME=VALUE", help="Set an environment variable.")]
 EnvFiles = Annotated[tuple[str, ...], Option("--env-file", metavar="FILE", help="Read environment variables from a file.")]
 User = Annotated[str, Option("--user", "-u", metavar="USER[:GROUP]", help="Run as this user.")]
+PreserveFds = Annotated[
+    str, Option("--preserve-fds", metavar="N", help="Pass on N descriptors besides the first three.")
+]
+Color = Annotated[bool, Option("--color", help="Print each container's lines in a colour of its own.")]
 WorkDir = Annotated[str, Option("--workdir", "-w", metavar="DIRECTORY", help="Run in this directory.")]
 Privileged = Annotated[bool, Option("--privileged", help="Give the process all capabilities.")]
 Follow = Annotated[bool, Option("--follow", "-f", help="Go on printing what comes.")]

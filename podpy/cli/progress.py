@@ -34,6 +34,16 @@ def shown(*, quiet: bool) -> Iterator[Progress]:
             bars.finish()
 
 
+def current() -> Progress:
+    """The one progress of this process, for callers that cannot say when it ends."""
+    if not _CURRENT:
+        _CURRENT.append(_Bars() if sys.stderr.isatty() else _Lines())
+    return _CURRENT[0]
+
+
+_CURRENT: list[Progress] = []
+
+
 def _short(digest: str) -> str:
     return digest.partition(":")[2][:12]
 

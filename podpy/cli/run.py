@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from podpy.cli import output
+from podpy.engine.progress import Progress
+from podpy.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,7 +12,8 @@ if TYPE_CHECKING:
 
     from podpy.cli.options import (
         AllLong, Attach, Command, Container, Containers, Detach, DetachKeys, Env, EnvFiles,
-        Filters, Interactive, NoStdin, Privileged, SigProxy, Tty, User, WorkDir,
+        Filters, Interactive, Latest, NoStdin, PreserveFds, Privileged, SigProxy, Tty, User,
+        WorkDir,
     )  # fmt: skip
     from podpy.engine.context import Context
 
@@ -20,7 +23,7 @@ def run(ctx: Context, **options: Any) -> int:
     from podpy.engine import containers
     from podpy.engine.options import ContainerOptions
 
-    result = containers.run(ctx, ContainerOptions(**options))
+    result = containers.run(ctx, ContainerOptions(**options), progress=_Later())
     if options.get("detach"):
         output.line(result.id)
     return result.exit_code or 0
@@ -31,7 +34,16 @@ def create(ctx: Context, **options: Any) -> None:
     from podpy.engine import containers
     from podpy.engine.options import ContainerOptions
 
-    output.line(containers.create(ctx, ContainerOptions(**options)))
+    output.line(containers.create(ctx, ContainerOptions(**options), progress=_Later()))
+
+
+class _Later(Progress):
+    """The progress of a pull, whose drawing is imported when there is something to draw."""
+
+    def __getattribute__(self, name: str) -> Any:
+        from podpy.cli import progress
+
+        return getattr(progress.current(), name)
 
 
 def start(
@@ -40,20 +52,26 @@ def start(
     names: Containers = (),
     attach: Attach = False,
     interactive: Interactive = False,
-    detach_keys: DetachKeys = "",
+    detach_keys: DetachKeys = None,
     sig_proxy: SigProxy = True,
     every: AllLong = False,
+    latest: Latest = False,
     filters: Filters = (),
 ) -> int:
     """Start containers that exist."""
     from podpy.cli.outcomes import report
     from podpy.engine import lifecycle
 
-    outcomes = lifecycle.start(
-        ctx, names, attach=attach, interactive=interactive, detach_keys=detach_keys,
-        sig_proxy=sig_proxy, all=every, filters=filters,
-    )  # fmt: skip
-    return report("start", outcomes)
+    if not attach and not interactive:
+        return report(
+            "start", lifecycle.start(ctx, names, all=every, latest=latest, filters=filters)
+        )
+    if len(names) != 1 or every or latest or filters:
+        raise UsageError("you cannot start and attach multiple containers at once")
+    code = lifecycle.start_attached(
+        ctx, names[0], interactive=interactive, sig_proxy=sig_proxy, detach_keys=detach_keys
+    )
+    return code or 0
 
 
 def attach(
@@ -61,7 +79,7 @@ def attach(
     *,
     name: Container,
     no_stdin: NoStdin = False,
-    detach_keys: DetachKeys = "",
+    detach_keys: DetachKeys = None,
     sig_proxy: SigProxy = True,
 ) -> int:
     """Attach to a container's input, output and exit code."""
@@ -85,7 +103,8 @@ def exec_(
     user: User = "",
     workdir: WorkDir = "",
     privileged: Privileged = False,
-    detach_keys: DetachKeys = "",
+    detach_keys: DetachKeys = None,
+    preserve_fds: PreserveFds = "",
 ) -> int:
     """Run a command in a container that runs."""
     from podpy.engine import exec as exec_in
@@ -94,6 +113,6 @@ def exec_(
     options = ExecOptions(
         command=command, detach=detach, interactive=interactive, tty=tty, env=env,
         env_file=env_file, user=user, workdir=workdir, privileged=privileged,
-        detach_keys=detach_keys,
+        detach_keys=detach_keys, preserve_fds=preserve_fds,
     )  # fmt: skip
     return exec_in.exec(ctx, name, options)
