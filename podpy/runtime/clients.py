@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # down (as a pipe would), and any other client is sent away.
 BOUND = 1 << 20
 
-_CARRIED = ("greeted", "lagging", "waiting", "mark", "log_fd")
+_CARRIED = ("lagging", "waiting", "mark", "log_fd")
 
 
 class Client:
@@ -32,7 +32,6 @@ class Client:
         self.fd = fd
         self.wants = wants
         self.foreground = foreground
-        self.greeted = foreground
         self.lagging = False
         self.gone = False
         self.waiting = 0  # bytes in the queue
@@ -64,7 +63,7 @@ class Client:
     def output(self, word: bytes, data: bytes, position: int) -> None:
         """Send output, or the news that the log has some."""
         if self.lagging or b"w" in self.wants:
-            self._notify()
+            self.notify()
         elif (b"o" if word == frames.STDOUT else b"e") in self.wants:
             if not self._queue:
                 self.mark = position
@@ -124,7 +123,8 @@ class Client:
         if self.log_fd >= 0:
             posix.close(self.log_fd)
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Tell that the log has grown."""
         if self.pending:
             return
         try:

@@ -75,16 +75,20 @@ def run(task: dict[str, Any]) -> int:
     ``state``                                ``ContainerState`` as running, as a dict
     ``cgroup``                               the cgroup directory, or an empty text
     ``remove``                               carry out ``--rm``
-    ``stop_signal stop_timeout``             number and seconds, for a SIGTERM to us
+    ``stop_signal stop_timeout``             name and seconds, for a SIGTERM to us
     =======================================  =========================================
 
     and may hold ``keep`` (descriptors whose closing ends a helper), ``stdin_once`` (close stdin at the client's end of file; default:
-    there is a foreground client), ``client_wants`` (see :mod:`.frames`; default
+    there is a foreground client), ``timeout`` (seconds until the container is killed,
+    0 for never), ``client_wants`` (see :mod:`.frames`; default
     ``b"ioe"``), ``release`` (files to remove with the container: its name),
     ``discard`` (directories to delete with it: anonymous volumes), ``sweep``
     (``"module:function"`` that deletes one tree, given its path) and
     ``state_written`` (``state.json`` says "running" already).
     """
+    from podpy.kernel import signals  # which a lean supervisor need not know
+
+    task["stop_signal"] = signals.number(task["stop_signal"])
     _let_go(task)
     return Supervisor(task).supervise()
 
@@ -138,6 +142,8 @@ class Supervisor:
         if task["client_fd"] >= 0:
             self._traffic.add_foreground(task["client_fd"], task.get("client_wants", b"ioe"))
             self._lean_at = time.monotonic() + _LEAN_AFTER
+        if task.get("timeout"):
+            self._kill_at = time.monotonic() + task["timeout"]
         if not task.get("state_written"):
             teardown.write_state(task["directory"], self._state)
 
@@ -216,7 +222,7 @@ class Supervisor:
             self._reap()
         if _signal.SIGTERM in numbers:
             self._signal_init(self.task["stop_signal"])
-            self._kill_at = time.monotonic() + self.task["stop_timeout"]
+            self._kill_at = time.monotonic() + max(self.task["stop_timeout"], 0)
         if _signal.SIGHUP in numbers or _signal.SIGUSR1 in numbers:
             self._renew_socket()
 

@@ -156,6 +156,8 @@ class Traffic:
             self._take_input(client, frame[1:])
         elif frame[:1] == frames.HELLO:
             client.wants = frame[1:]
+            if b"w" in client.wants:
+                client.notify()  # for what was logged before we knew
         elif frame[:1] == frames.SIGNAL and frame[1:].isdigit():
             self._signal(int(frame[1:]))
         elif frame[:1] == frames.SIZE:
