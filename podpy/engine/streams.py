@@ -50,9 +50,7 @@ class LogOptions:
     color: bool = False
 
 
-def logs(
-    ctx: Context, names: Sequence[str], options: LogOptions, write: Write = write_all
-) -> None:
+def logs(ctx: Context, names: Sequence[str], options: LogOptions, write: Write = write_all) -> None:
     """Show the logs of containers; with ``follow``, until the last of them has ended.
 
     Lines are marked with the container's name (``names``) or, where there are
@@ -94,8 +92,7 @@ def attach(
         )
     if state.status != "running":
         raise StateError(
-            f"container {about.name}: is {state.status}:"
-            " you can only attach to running containers",
+            f"container {about.name}: is {state.status}: you can only attach to running containers",
             hint=f"`podpy start --attach {about.name}`",
         )
     if about.log.driver == "passthrough":
@@ -239,9 +236,7 @@ def _open_log(store: Store, about: ContainerRecord, bounds: _Bounds) -> LogFile 
     driver = about.log.driver
     if driver in PARSERS:
         path = about.log.path or f"{store.container(about.id)}/log/ctr.log"
-        return LogFile(
-            path, driver, since=bounds.since, until=bounds.until, tail=bounds.tail
-        )
+        return LogFile(path, driver, since=bounds.since, until=bounds.until, tail=bounds.tail)
     if driver == "journald":
         from podpy.engine.journal import Journal
 
@@ -279,9 +274,7 @@ class _Follower:
         if not state.status.is_live:
             return
         try:
-            fd = runtime_attach.connect(
-                self._store.container_run(about.id), "w", state.supervisor
-            )
+            fd = runtime_attach.connect(self._store.container_run(about.id), "w", state.supervisor)
         except StateError:
             return  # it has just ended: what it printed is in the log
         os.set_blocking(fd, False)

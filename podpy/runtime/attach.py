@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import _signal
+import _socket
 import os
 import select
 import sys
 import time
 
-import _signal
-import _socket
-
 from podpy.errors import StateError
-from podpy.kernel import process
+from podpy.kernel import process, signals
 from podpy.model import record
 from podpy.runtime import frames, terminal
 from podpy.runtime.logreader import Cursor, k8s_runs
@@ -25,10 +24,12 @@ _PATIENCE = 2.0  # seconds for a supervisor to renew its socket
 
 # Forwarded to the container.  Not those that tell of the client's own affairs
 # (children, pipes, window, terminal) or faults, and none that cannot be caught.
-_KEPT = (
-    "SIGKILL SIGSTOP SIGCHLD SIGPIPE SIGURG SIGWINCH SIGCONT SIGTTIN SIGTTOU"
-    " SIGSEGV SIGBUS SIGFPE SIGILL SIGTRAP SIGSYS SIGPROF SIGVTALRM SIGALRM"
-).split()
+_KEPT = {
+    *(_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG),
+    *(_signal.SIGWINCH, _signal.SIGCONT, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGALRM),
+    *(_signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL, _signal.SIGTRAP),
+    *(_signal.SIGSYS, _signal.SIGPROF, _signal.SIGVTALRM),
+}
 
 
 @record
@@ -43,9 +44,7 @@ class AttachResult:
     detached: bool = False
 
 
-def connect(
-    run_directory: str, wants: str = "", supervisor: ProcessIdentity | None = None
-) -> int:
+def connect(run_directory: str, wants: str = "", supervisor: ProcessIdentity | None = None) -> int:
     """A connection to a container's supervisor, for what ``wants`` says.
 
     ``i o e`` attach stdin, stdout and stderr, ``w`` follows the log, nothing
@@ -158,9 +157,7 @@ def client(
 
 
 def _forwarded() -> list[int]:
-    kept = {getattr(_signal, name) for name in _KEPT}
-    names = [n for n in dir(_signal) if n.startswith("SIG") and n[3].isalpha()]
-    return sorted({int(getattr(_signal, n)) for n in names} - kept)
+    return sorted(set(signals.NUMBERS.values()) - _KEPT)
 
 
 class _Session:

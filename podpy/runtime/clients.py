@@ -6,10 +6,9 @@ there, so a queue is a few large frames, never a list of a million small ones.
 
 from __future__ import annotations
 
+import _socket
 import posix
 import sys
-
-import _socket
 
 from podpy.runtime import frames
 

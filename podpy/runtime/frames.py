@@ -15,9 +15,8 @@ only: ``posix`` for ``os``, ``_signal`` for ``signal`` (see :mod:`.lean`).
 
 from __future__ import annotations
 
-import posix
-
 import _socket
+import posix
 
 # client → supervisor
 HELLO = b"h"

@@ -18,10 +18,9 @@ be written again is preceded by an entry on stderr that says how much is missing
 
 from __future__ import annotations
 
+import _socket
 import posix
 import time
-
-import _socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ class JsonFormat:
         quoted = self._quote(text.replace("\n", "\ud800"))[1:-1]
         whole = quoted.endswith("\ud800")
         entries = quoted[:-1] if whole else quoted
-        entries = entries.replace("\ud800", '\\n' + tail + '{"log":"')
+        entries = entries.replace("\ud800", "\\n" + tail + '{"log":"')
         return ('{"log":"' + entries + ("\\n" if whole else "") + tail).encode()
 
 

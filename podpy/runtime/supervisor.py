@@ -18,10 +18,9 @@ interpreter.
 
 from __future__ import annotations
 
+import _signal
 import posix
 import time
-
-import _signal
 
 from podpy.runtime import frames, logs, teardown
 from podpy.runtime.loop import IN, Loop
@@ -78,13 +77,13 @@ def run(task: dict[str, Any]) -> int:
     ``stop_signal stop_timeout``             name and seconds, for a SIGTERM to us
     =======================================  =========================================
 
-    and may hold ``keep`` (descriptors whose closing ends a helper), ``stdin_once`` (close stdin at the client's end of file; default:
-    there is a foreground client), ``timeout`` (seconds until the container is killed,
-    0 for never), ``client_wants`` (see :mod:`.frames`; default
-    ``b"ioe"``), ``release`` (files to remove with the container: its name),
-    ``discard`` (directories to delete with it: anonymous volumes), ``sweep``
-    (``"module:function"`` that deletes one tree, given its path) and
-    ``state_written`` (``state.json`` says "running" already).
+    and may hold ``keep`` (descriptors whose closing ends a helper), ``stdin_once``
+    (close stdin at the client's end of file; default: there is a foreground client),
+    ``timeout`` (seconds until the container is killed, 0 for never),
+    ``client_wants`` (see :mod:`.frames`; default ``b"ioe"``), ``release`` (files to
+    remove with the container: its name), ``discard`` (directories to delete with it:
+    anonymous volumes), ``sweep`` (``"module:function"`` that deletes one tree, given
+    its path) and ``state_written`` (``state.json`` says "running" already).
     """
     from podpy.kernel import signals  # which a lean supervisor need not know
 

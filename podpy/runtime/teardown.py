@@ -6,10 +6,9 @@ was never reached: a supervisor may be killed between any two of them.
 
 from __future__ import annotations
 
+import _signal
 import posix
 import select
-
-import _signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,9 +151,9 @@ def to_json(value: Any) -> str:
     this costs less memory than the ``_json`` library.
     """
     if isinstance(value, dict):
-        return "{%s}" % ",".join(f"{_quoted(k)}:{to_json(v)}" for k, v in value.items())
+        return "{" + ",".join(f"{_quoted(k)}:{to_json(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[%s]" % ",".join(map(to_json, value))
+        return "[" + ",".join(map(to_json, value)) + "]"
     if isinstance(value, str):
         return _quoted(value)
     if value is None or isinstance(value, bool):
@@ -163,11 +162,12 @@ def to_json(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    characters = (
-        f"\\u{ord(c):04x}" if c < " " or c in '"\\' or "\ud800" <= c <= "\udfff" else c
-        for c in text
-    )
-    return '"%s"' % "".join(characters)
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(c: str) -> str:
+    is_plain = c >= " " and c not in '"\\' and not "\ud800" <= c <= "\udfff"
+    return c if is_plain else f"\\u{ord(c):04x}"
 
 
 def write_state(directory: str, state: Mapping[str, Any]) -> None:

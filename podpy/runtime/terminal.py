@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import _signal
 import fcntl
 import os
 import select
 import struct
-
-import _signal
 
 from podpy.errors import UsageError
 from podpy.files import write_all
@@ -16,6 +15,7 @@ from podpy.runtime.loop import IN, OUT, Loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
 DETACH_KEYS = "ctrl-p,ctrl-q"
 END_OF_FILE = b"\x04"  # what a terminal takes for it, at the beginning of a line
@@ -102,7 +102,7 @@ class RawMode:
 
     def __init__(self, fd: int, *, wanted: bool = True) -> None:
         self._fd = fd if wanted and os.isatty(fd) else -1
-        self._saved: list[object] = []
+        self._saved: list[Any] = []
 
     def __enter__(self) -> RawMode:
         if self._fd >= 0:
@@ -116,16 +116,14 @@ class RawMode:
         if self._fd >= 0:
             import termios
 
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)  # type: ignore[arg-type]
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
 
 
-def _raw(mode: list[object]) -> list[object]:
+def _raw(mode: list[Any]) -> list[Any]:
     import termios as t
 
     iflag, oflag, cflag, lflag, ispeed, ospeed, cc = mode
-    iflag &= ~(  # type: ignore[operator]
-        t.IGNBRK | t.BRKINT | t.PARMRK | t.ISTRIP | t.INLCR | t.IGNCR | t.ICRNL | t.IXON
-    )
+    iflag &= ~(t.IGNBRK | t.BRKINT | t.PARMRK | t.ISTRIP | t.INLCR | t.IGNCR | t.ICRNL | t.IXON)
     oflag &= ~t.OPOST
     cflag = cflag & ~(t.CSIZE | t.PARENB) | t.CS8
     lflag &= ~(t.ECHO | t.ECHONL | t.ICANON | t.ISIG | t.IEXTEN)
@@ -143,7 +141,7 @@ class Signals:
         self._handler = handler
         self._pipe = (-1, -1)
         self._wakeup = -1
-        self._saved: dict[int, object] = {}
+        self._saved: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -155,7 +153,7 @@ class Signals:
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._saved.items():
-            _signal.signal(number, handler)  # type: ignore[arg-type]
+            _signal.signal(number, handler)
         _signal.set_wakeup_fd(self._wakeup)
         self._loop.forget(self._pipe[0])
         for fd in self._pipe:

@@ -12,11 +12,10 @@
 
 from __future__ import annotations
 
+import _socket
 import posix
 import sys
 import time
-
-import _socket
 
 from podpy.runtime import frames
 from podpy.runtime.clients import BOUND, Client
@@ -125,9 +124,9 @@ class Traffic:
         self._loop.watch(client.fd, IN, self._on_client)
 
     def _on_connect(self, fd: int, _events: int) -> None:
-        listener = _socket.socket(fileno=fd)
+        listener: Any = _socket.socket(fileno=fd)
         try:
-            accepted, _address = listener._accept()
+            accepted, _ = listener._accept()
         except OSError:
             return  # the client has thought better of it
         finally:
@@ -190,9 +189,7 @@ class Traffic:
                 self._drop(client)
                 continue
             is_full = len(self._stdin) > _STDIN_BOUND and b"i" in client.wants
-            self._loop.change(
-                client.fd, (0 if is_full else IN) | (OUT if client.pending else 0)
-            )
+            self._loop.change(client.fd, (0 if is_full else IN) | (OUT if client.pending else 0))
         self._paused = pause
         self._pump()
 
