@@ -139,6 +139,8 @@ def make_template(directory: Path) -> None:
         directory / "busybox.tar", BUSYBOX, layers=[images.busybox_layer()]
     )
     podpy("load", "-q", "-i", archive)
+    # Warms the caches (host probe, filters); whether it works is for the tests to say.
+    podpy("run", "--rm", "--network", "none", BUSYBOX, "true", code=None)
     watch.expect_none()
 
 
