@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_SUPERVISOR = ("frames", "loop", "clients", "logs", "traffic", "teardown", "lean", "supervisor")
+# This module comes first: the bootstrap finds it at the beginning of the file.
+_SUPERVISOR = ("lean", "frames", "loop", "clients", "logs", "traffic", "teardown", "supervisor")
 _SWEEP = (
     "errors",
     "model",
@@ -38,20 +39,16 @@ _SWEEP = (
 )
 _PACKAGES = ("podpy", "podpy.runtime", "podpy.kernel", "podpy.storage")
 _ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME", "TMPDIR")
-_HEAD = 8  # bytes of the file's first number: where the index begins
+# The file: this module's code, the others', the index, and where the index begins.
+_TAIL = 8
+_OWN_CODE = 1 << 16  # enough to read this module's code; what follows it does no harm
 
-# All that the new interpreter is told: find the loader in the file, and run it.
-_BOOTSTRAP = """import marshal, posix, sys
-fd = int(sys.argv[1])
-sys.modules["__future__"] = type(sys)("__future__")
-sys.modules["__future__"].annotations = None
-start = int.from_bytes(posix.pread(fd, 8, 0), "little")
-index = marshal.loads(posix.pread(fd, posix.fstat(fd).st_size - start, start))
-offset, size = index["code"]["podpy.runtime.lean"]
-space = {"__name__": "podpy.runtime.lean"}
-exec(marshal.loads(posix.pread(fd, size, offset)), space)
-space["wake"](fd, index)
-"""
+# All that the new interpreter is told; ``ps`` shows it.  A module that stands in
+# for ``__future__`` spares a search through the directories of the library.
+_BOOTSTRAP = (
+    "import marshal,posix,sys;sys.modules['__future__']=sys;sys.annotations=None;"
+    f"exec(marshal.loads(posix.pread(%d,{_OWN_CODE},0)));wake(%d)"
+)
 
 _F_ADD_SEALS = 1033
 _SEALS = 0xF  # no more seals, no shrinking, no growing, no writing
@@ -99,16 +96,22 @@ def reexecute(task: dict[str, Any], carried: dict[str, Any], descriptors: list[i
     python = sys.executable or "/proc/self/exe"
     title = f"podpy supervisor of {task['name']} {task['id'][:12]}"
     environment = {k: v for k, v in posix.environ.items() if k.decode() in _ENVIRONMENT}
+    environment[b"LC_ALL"] = b"POSIX"  # UTF-8 by PEP 540, without loading a locale
     try:
-        posix.execve(python, [python, "-IS", "-c", _BOOTSTRAP, str(bundle), title], environment)
+        posix.execve(
+            python, [python, "-IS", "-c", _BOOTSTRAP % (bundle, bundle), title], environment
+        )
     finally:
         for fd in kept:
             _set_inheritable(fd, False)
         posix.close(bundle)
 
 
-def wake(fd: int, index: dict[str, Any]) -> None:
+def wake(fd: int) -> None:
     """The first call in the new interpreter: supervise on."""
+    end = posix.fstat(fd).st_size - _TAIL
+    start = int.from_bytes(posix.pread(fd, _TAIL, end), "little")
+    index = marshal.loads(posix.pread(fd, end - start, start))
     for each in (fd, *index["descriptors"]):
         _set_inheritable(each, False)
     finders: list[Any] = sys.meta_path
@@ -139,16 +142,15 @@ def _set_inheritable(fd: int, wanted: bool) -> None:
 
 
 def _bundle(names: list[str], state: dict[str, Any]) -> int:
-    """The sealed memory file: where the index begins, code of every module, index."""
-    parts = [b""]
+    """The sealed memory file: code of every module, index, where the index begins."""
+    parts = []
     table = {}
-    offset = _HEAD
+    offset = 0
     for name in names:
         parts.append(_code(name))
         table[name] = (offset, len(parts[-1]))
         offset += len(parts[-1])
-    parts[0] = offset.to_bytes(_HEAD, "little")
-    parts.append(marshal.dumps({**state, "code": table}))
+    parts += [marshal.dumps({**state, "code": table}), offset.to_bytes(_TAIL, "little")]
     fd = posix.memfd_create("podpy", posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
     posix.writev(fd, parts)
     fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
