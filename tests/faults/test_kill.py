@@ -118,6 +118,7 @@ def test_a_name_of_a_killed_create_can_be_taken_again(
         done = podpy("create", "--name", "same", busybox, code=None)
         assert done.code == 0 or "already in use" in done.stderr
         podpy("rm", "-f", "same")
+    clear(podpy)
 
 
 def test_rm_sees_a_container_whose_supervisor_was_killed(podpy: Podpy, busybox: str) -> None:
