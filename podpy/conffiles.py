@@ -116,9 +116,9 @@ class _Merge:
         try:
             with open(path, "rb") as file:
                 content = tomllib.load(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
-        except (NotADirectoryError, PermissionError) as error:
+        except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {error}") from None

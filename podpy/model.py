@@ -80,8 +80,9 @@ def record(cls: type[T]) -> type[T]:
     body.update(
         __slots__=fields, _fields=fields, _defaults=defaults,
         __init__=_init, __setattr__=_frozen, __delattr__=_frozen,
-        __eq__=_equal, __hash__=_hash, __repr__=_repr,
+        __eq__=_equal, __hash__=_hash,
     )  # fmt: skip
+    body.setdefault("__repr__", _repr)  # a record of secrets has its own
     body.setdefault("_nested", {})
     return type(cls.__name__, cls.__bases__, body)
 

@@ -209,18 +209,6 @@ def docker_manifest(entries: Sequence[tuple[str, Sequence[str], Sequence[str]]])
     return files.dumps(document).encode()
 
 
-def docker_repositories(entries: Sequence[tuple[str, Sequence[str], Sequence[str]]]) -> bytes:
-    """``repositories``, which tools older than docker 1.10 read."""
-    found: dict[str, dict[str, str]] = {}
-    for _, layers, names in entries:
-        for name in names:
-            parsed = references.parse(name)
-            if layers and parsed.tag:
-                top = layers[-1].partition(".")[0]
-                found.setdefault(parsed.familiar, {})[parsed.tag] = top
-    return files.dumps(found).encode()
-
-
 def layout_index(entries: Sequence[tuple[Descriptor, str]]) -> bytes:
     """``index.json`` of an OCI layout: manifests with the names they go by."""
     manifests = []

@@ -13,6 +13,7 @@ a reboot as docker's does, unless a file that is read earlier has the key.
 
 from __future__ import annotations
 
+import base64
 import binascii
 import os
 from typing import TYPE_CHECKING, Any
@@ -193,7 +194,7 @@ def _decode(entry: dict[str, Any], path: str) -> Credentials | None:
     name, password = entry.get("username") or "", entry.get("password") or ""
     if isinstance(encoded, str) and encoded:
         try:
-            text = binascii.a2b_base64(encoded).decode("utf-8").rstrip("\x00")
+            text = base64.b64decode(encoded, validate=True).decode("utf-8").rstrip("\x00")
         except (ValueError, binascii.Error):
             raise StoreError(f"{path}: an auth entry is not base64 of name:password") from None
         name, _, password = text.partition(":")
@@ -262,7 +263,7 @@ def store(key: str, credentials: Credentials, authfile: str = "") -> str:
             raise AuthenticationError(f"docker-credential-{helper}: {said[:200]!a}")
         return f"docker-credential-{helper}"
     pair = f"{credentials.username}:{credentials.password}".encode()
-    held.put(key, {"auth": binascii.b2a_base64(pair, newline=False).decode()})
+    held.put(key, {"auth": base64.b64encode(pair).decode()})
     held.save()
     return path
 

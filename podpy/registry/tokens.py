@@ -47,7 +47,7 @@ def challenges(header: str) -> tuple[Challenge, ...]:
     found: list[Challenge] = []
     rest = header.strip()
     while rest:
-        word, _, after = rest.partition(" ")
+        word, _, after = rest.lstrip(" ,").partition(" ")
         if "=" in word or not word:
             break
         parameters, rest = _parameters(after.strip())
