@@ -25,6 +25,7 @@ packages=(
     uidmap slirp4netns passt fuse-overlayfs libseccomp2 libzstd1  # what podpy calls at run time
     busybox-static                                  # what test images are made of
     iproute2 util-linux openssl zstd xz-utils       # what tests look with
+    dbus-daemon python3-dbus python3-gi             # a bus with a manager like systemd's on it
     podman crun conmon skopeo umoci docker-registry # peers
     mmdebstrap                                      # the big image, the Debian 13 tree
 )

@@ -13,7 +13,7 @@ import select
 import time
 from _struct import calcsize, pack, unpack_from
 
-from podpy.errors import HostError, PodpyError
+from podpy.errors import HostError
 from podpy.model import record
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ _ALIGNMENT = {"y": 1, "g": 1, "v": 1, "n": 2, "q": 2, "x": 8, "t": 8, "d": 8, "(
 _LARGEST = 1 << 20  # of a message: what systemd answers is a few hundred bytes
 
 
-class BusError(PodpyError):
+class BusError(HostError):
     """The called side answered with an error; ``name`` is D-Bus's name for it."""
 
     def __init__(self, name: str, text: str) -> None:

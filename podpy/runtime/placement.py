@@ -77,8 +77,9 @@ def _ask_systemd(container_id: str, name: str, parent: str) -> Scope | None:
 
     description = f"podpy container {name or container_id[:12]}"
     try:
+        # Named after us too: the scope of the run before may not have gone yet.
         return systemd.start_scope(
-            f"podpy-{container_id}.scope",
+            f"podpy-{container_id}-{os.getpid()}.scope",
             [os.getpid()],
             description=description,
             slice_name=os.path.basename(parent),
@@ -87,6 +88,22 @@ def _ask_systemd(container_id: str, name: str, parent: str) -> Scope | None:
         if parent:
             raise
         return None
+
+
+def approach(path: str) -> bool:
+    """Bring the caller next to a container's cgroup, so that its children may be born there.
+
+    A login session has no cgroup in common with the user's services that the
+    user may manage; systemd moves us to ``sup/`` of the container's scope.
+    False where the container is in no scope.
+    """
+    scope, name = os.path.split(path)
+    if name != "ctr" or not scope.endswith(".scope") or not has_user_manager():
+        return False
+    from podpy.kernel import systemd
+
+    systemd.attach(os.path.basename(scope), "/sup", [os.getpid()])
+    return True
 
 
 def _given_parent(parent: str) -> str:

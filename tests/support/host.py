@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 STRICT = os.environ.get("CI", "") not in ("", "0", "false")
+#: Some modules are packaged for the system's interpreter only.
+SYSTEM_PYTHON = "/usr/bin/python3"
 SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
 
 
@@ -50,7 +53,8 @@ def missing(thing: str) -> str:
     """Why ``thing`` cannot be had here; empty when it can.
 
     A path is a device node that must be readable and writable, ``cgroup`` a
-    delegated cgroup v2, ``subids`` a subordinate id range; else a program.
+    delegated cgroup v2, ``subids`` a subordinate id range, ``python3-dbus`` the
+    system interpreter's D-Bus bindings; else a program.
     """
     if thing.startswith("/"):
         return "" if os.access(thing, os.R_OK | os.W_OK) else f"{thing} is not accessible"
@@ -58,6 +62,9 @@ def missing(thing: str) -> str:
         return "" if cgroup() else "no delegated cgroup v2"
     if thing == "subids":
         return "" if subordinate_ids() else "no subordinate ids"
+    if thing == "python3-dbus":
+        found = subprocess.run([SYSTEM_PYTHON, "-c", "import dbus, gi"], capture_output=True)
+        return f"{thing} is not installed" if found.returncode else ""
     return "" if program(thing) else f"{thing} is not installed"
 
 
