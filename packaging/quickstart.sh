@@ -110,7 +110,8 @@ make_image() {
     done
     echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
     echo 'root:x:0:' >"$root/etc/group"
-    tar -C "$root" -c --owner=0 --group=0 . | as_user "$podpy" import - "$image" >/dev/null
+    # The same bytes each time: running this again makes no second image.
+    tar -C "$root" -c --owner=0 --group=0 --sort=name --mtime=@0 . | as_user "$podpy" import - "$image" >/dev/null
     rm -rf "$root"
 }
 
