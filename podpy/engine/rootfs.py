@@ -7,7 +7,7 @@ import stat
 
 from podpy import files
 from podpy.errors import HostError
-from podpy.kernel import userns
+from podpy.kernel import process, userns
 from podpy.kernel.userns import IdMap
 from podpy.model import replace
 from podpy.runtime import spec
@@ -83,6 +83,7 @@ def _shifted(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
     base = userns.root_map()
     if wanted == base:
         return made
+    _give_to_root(made, base, wanted)
     from podpy.storage import shadow
 
     if not shadow.is_supported():
@@ -90,6 +91,25 @@ def _shifted(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
         return _by_fuse(ctx, replace(made, kind=fuse.name), wanted)
     layers = [os.path.dirname(path) for path in made.lower]
     return replace(made, lower=shadow.ensure(ctx.store, layers, base, wanted), data=made.lower)
+
+
+def _give_to_root(made: spec.Rootfs, base: IdMap, wanted: IdMap) -> None:
+    """The merged root has the upper directory's owner: make that the container's root.
+
+    Only a process that has both ids may, and the wanted map may lack ours.
+    """
+    from podpy.storage import shadow
+
+    shifts = shadow.Shifts(base, wanted)
+    owner = shifts.uid(0), shifts.gid(0)
+
+    def give() -> int:
+        for path in (made.upper, made.work):
+            os.chown(path, *owner)
+        return 0
+
+    if os.stat(made.upper).st_uid == os.geteuid() and owner != (0, 0):
+        process.wait(userns.fork_mapped(give, base, mount_ns=False))
 
 
 def _by_fuse(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
@@ -107,9 +127,9 @@ def _by_fuse(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
     for name in ("upper", "work"):
         files.make_directory(f"{own}/{name}", 0o755)
     os.chmod(f"{own}/upper", stat.S_IMODE(os.stat(made.lower[0]).st_mode))
-    return replace(
-        made, upper=f"{own}/upper", work=f"{own}/work", program=program, mapping=shift
-    )
+    made = replace(made, upper=f"{own}/upper", work=f"{own}/work", program=program, mapping=shift)
+    _give_to_root(made, base, wanted)
+    return made
 
 
 def _fuse_mapping(base: IdMap, wanted: IdMap) -> str:

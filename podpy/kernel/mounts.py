@@ -1,7 +1,10 @@
 """Mounts as data: what to mount is computed first, purely; doing it is apart.
 
-Every operation is a small record with :meth:`execute`, which takes a
-descriptor of the container's root.  Targets are resolved with
+Every operation is a small record with two steps.  ``prepare`` opens what it
+takes from the host, while the process still has the caller's file system ids:
+a map without the caller gives no power over the caller's private directories.
+``execute`` puts it into the container, whose root it gets as a descriptor,
+when the process has become the container's root.  Targets are resolved with
 ``openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`` and mounted onto through
 their descriptor, so that nobody who can rename a path in the container or in a
 shared volume can move a mount somewhere else (CVE-2021-30465 and its kin).
@@ -22,6 +25,8 @@ from podpy.model import _EMPTY, record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    Prepared = tuple[int, ...]
 
 IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
 
@@ -127,7 +132,10 @@ class Filesystem:
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target}"
 
-    def execute(self, root_fd: int) -> None:
+    def prepare(self) -> Prepared:
+        return ()
+
+    def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
         target = open_target(root_fd, self.target, directory=True, follow=self.follow)
         mounted = new_filesystem(self.kind, self.settings, self.attributes)
         for name, value in self.sysctls.items():
@@ -159,9 +167,12 @@ class Bind:
     def describe(self) -> str:
         return f"bind {self.source} on {self.target}"
 
-    def execute(self, root_fd: int) -> None:
+    def prepare(self) -> Prepared:
         flags = libc.OPEN_TREE_CLONE | (libc.AT_RECURSIVE if self.recursive else 0)
-        mounted = clone_tree(self.source, self.subpath, flags)
+        return (clone_tree(self.source, self.subpath, flags),)
+
+    def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
+        (mounted,) = prepared or self.prepare()
         status = os.fstat(mounted)
         if self.device and (not stat.S_ISCHR(status.st_mode) or status.st_rdev != self.device):
             raise LaunchError(f"{self.source}: is not the device it should be")
@@ -202,10 +213,13 @@ class Overlay:
     def describe(self) -> str:
         return f"overlay {self.source} on {self.target}"
 
-    def execute(self, root_fd: int) -> None:
-        target = open_target(root_fd, self.target, directory=True)
+    def prepare(self) -> Prepared:
         flags = libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        fds = [os.open(path, flags) for path in (self.source, self.upper, self.work)]
+        return tuple(os.open(path, flags) for path in (self.source, self.upper, self.work))
+
+    def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
+        fds = prepared or self.prepare()
+        target = open_target(root_fd, self.target, directory=True)
         # By descriptor: a path may hold the commas and colons that separate options.
         lower, upper, work = (f"/proc/self/fd/{fd}" for fd in fds)
         options = f"userxattr,lowerdir={lower},upperdir={upper},workdir={work}"
@@ -251,7 +265,10 @@ class Symlink:
     def describe(self) -> str:
         return f"link {self.link} to {self.target}"
 
-    def execute(self, root_fd: int) -> None:
+    def prepare(self) -> Prepared:
+        return ()
+
+    def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
         parent_path, name = os.path.split(self.link)
         parent = open_in_root(root_fd, parent_path, os.O_RDONLY | os.O_DIRECTORY, follow=False)
         try:
@@ -271,7 +288,10 @@ class Mask:
     def describe(self) -> str:
         return f"mask {self.target}"
 
-    def execute(self, root_fd: int) -> None:
+    def prepare(self) -> Prepared:
+        return ()
+
+    def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
         try:
             target = open_in_root(root_fd, self.target, libc.O_PATH)
         except (FileNotFoundError, NotADirectoryError):
@@ -294,7 +314,10 @@ class ReadOnly:
     def describe(self) -> str:
         return f"make {self.target} read-only"
 
-    def execute(self, root_fd: int) -> None:
+    def prepare(self) -> Prepared:
+        return ()
+
+    def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
         try:
             target = open_in_root(root_fd, self.target, libc.O_PATH)
         except (FileNotFoundError, NotADirectoryError):

@@ -30,27 +30,50 @@ _PROC = ("/proc/sys/kernel/overflowuid", "/proc/sys/kernel/overflowgid", "/proc/
 _MOUNT_OPTIONS = "rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other"
 
 
-def mount(rootfs: Rootfs) -> None:
-    """Mount the root file system and start its server; requests wait until it answers."""
-    try:
-        device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostError(
-            f"/dev/fuse: {error.strerror}: fuse-overlayfs cannot serve the root file system",
-            hint="as root: `modprobe fuse && chmod 666 /dev/fuse`",
-        ) from None
-    try:
-        options = f"fd={device},{_MOUNT_OPTIONS}"
-        libc.mount("fuse-overlayfs", rootfs.mountpoint, "fuse.fuse-overlayfs", 0, options)
-        process.fork_child(lambda: _serve(rootfs, device))
-    finally:
-        os.close(device)
+def enter_tmpfs(directory: str) -> None:
+    """Mount a tmpfs that belongs to the container's root on a directory, and go there.
+
+    Done with the caller's ids, who may search the way to it; written to only
+    later, because the new file system may not know them (EOVERFLOW).
+    """
+    options = "mode=755,uid=0,gid=0"
+    libc.mount("tmpfs", directory, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, options)
+    os.chdir(directory)
 
 
-def _serve(rootfs: Rootfs, device: int) -> int:
+class Server:
+    """fuse-overlayfs on its way: started at once, let go by :meth:`mount`."""
+
+    def __init__(self, rootfs: Rootfs) -> None:
+        try:
+            self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise HostError(
+                f"/dev/fuse: {error.strerror}: fuse-overlayfs cannot serve the root file system",
+                hint="as root: `modprobe fuse && chmod 666 /dev/fuse`",
+            ) from None
+        apart_r, apart_w = os.pipe()
+        mounted_r, self._mounted = os.pipe()
+        process.fork_child(lambda: _serve(rootfs, self._device, apart_w, mounted_r, self._mounted))
+        os.close(apart_w)
+        os.close(mounted_r)
+        # Its mount namespace must not get a copy of the mount, which would keep it alive for ever.
+        os.read(apart_r, 1)
+        os.close(apart_r)
+
+    def mount(self, target: str) -> None:
+        """Mount the file system; requests wait until the server answers."""
+        options = f"fd={self._device},{_MOUNT_OPTIONS}"
+        libc.mount("fuse-overlayfs", target, "fuse.fuse-overlayfs", 0, options)
+        os.write(self._mounted, b"m")
+        os.close(self._mounted)
+        os.close(self._device)
+
+
+def _serve(rootfs: Rootfs, device: int, apart: int, mounted: int, other_end: int) -> int:
     libc.unshare(libc.CLONE_NEWNS)
-    # Our copy of the mount would keep the connection alive for ever.
-    libc.umount2(rootfs.mountpoint, libc.MNT_DETACH)
+    os.write(apart, b"a")
+    os.close(other_end)
     lower = _enter_jail(rootfs)
     options = f"lowerdir={lower},upperdir=/c/upper,workdir=/c/work{rootfs.mapping}"
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -58,6 +81,8 @@ def _serve(rootfs: Rootfs, device: int) -> int:
     null = os.open("/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    if os.read(mounted, 1) != b"m":
+        return 1
     os.dup2(device, 3)
     libc.close_range(4)
     os.execve(rootfs.program, [rootfs.program, "-f", "-o", options, "/dev/fd/3"], {})
@@ -65,8 +90,6 @@ def _serve(rootfs: Rootfs, device: int) -> int:
 
 def _enter_jail(rootfs: Rootfs) -> str:
     """Make a root that holds what the server needs; the value of its ``lowerdir``."""
-    libc.mount("tmpfs", rootfs.mountpoint, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=755")
-    root = os.open(rootfs.mountpoint, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     names = [f"/l/{number}" for number in range(len(rootfs.lower))]
     binds = [
         mounts.Bind(source=path, target=name, options=("ro",))
@@ -79,9 +102,13 @@ def _enter_jail(rootfs: Rootfs) -> str:
         for path in (*_SYSTEM, *_PROC)
         if os.path.exists(path)
     ]
-    for bind in binds:
-        bind.execute(root)
-    os.fchdir(root)
+    prepared = [bind.prepare() for bind in binds]
+    enter_tmpfs(rootfs.mountpoint)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    root = os.open(".", libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for bind, opened in zip(binds, prepared, strict=True):
+        bind.execute(root, opened)
     libc.pivot_root(".", ".")
     libc.umount2(".", libc.MNT_DETACH)
     os.chdir("/")

@@ -23,12 +23,13 @@ import struct
 
 from podpy.errors import CannotInvoke, CommandNotFound, LaunchError
 from podpy.kernel import libc, mounts, netlink, process
-from podpy.runtime import channel, credentials, fuse, users
+from podpy.runtime import channel, credentials, users
+from podpy.runtime.rootmount import RootMount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.runtime.channel import Channel
-    from podpy.runtime.spec import Namespaces, Plan, Process, Rootfs
+    from podpy.runtime.spec import Namespaces, Plan, Process
 
 # ioctl_tty(2): numbers that the termios module does not have.
 TIOCSPTLCK = 0x40045431
@@ -38,8 +39,6 @@ _PTMX = os.makedev(5, 2)
 _KEYRING = "_podpy"
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-_OVERLAY_PAGE = 4000  # mount(2) takes one page of options; leave room for the other words
 
 
 class Steps:
@@ -57,14 +56,18 @@ def make_container(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> i
     steps = Steps()
     try:
         _make_namespaces(plan.namespaces, inner, steps)
-        _become_root(plan, steps)
         steps("make mounts private")
         libc.mount(None, "/", None, libc.MS_REC | libc.MS_SLAVE)
-        _mount_rootfs(plan.rootfs, steps)
+        steps(f"open the root file system ({plan.rootfs.kind})")
+        rootfs = RootMount(plan.rootfs)
+        prepared = _prepare(plan, steps)
+        _become_root(plan, steps)
+        steps(f"mount the root file system ({plan.rootfs.kind})")
+        root = rootfs.mount()
         steps("make a pid namespace")
         # Not earlier: the first child after this is its pid 1, and fuse-overlayfs is a child too.
         libc.unshare(plan.namespaces.new & libc.CLONE_NEWPID)
-        pid = process.fork_child(lambda: _first_process(plan, inner, stdio))
+        pid = process.fork_child(lambda: _first_process(plan, root, prepared, inner, stdio))
         inner.send(channel.FORKED, pid)
     except BaseException as error:
         inner.fail(steps.current, error)
@@ -114,70 +117,32 @@ def _become_root(plan: Plan, steps: Steps) -> None:
     libc.prctl(libc.PR_SET_PDEATHSIG, _signal.SIGKILL)
 
 
-def _mount_rootfs(rootfs: Rootfs, steps: Steps) -> None:
-    steps(f"mount the root file system ({rootfs.kind})")
-    if rootfs.kind == "bind":
-        flags = libc.OPEN_TREE_CLONE | libc.AT_RECURSIVE
-        source = libc.open_tree(libc.AT_FDCWD, rootfs.path, flags)
-        target = os.open(rootfs.mountpoint, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        libc.mount_setattr(source, propagation=libc.MS_PRIVATE, recursive=True)
-        libc.move_mount(source, target)
-        os.close(source)
-        os.close(target)
-    elif rootfs.kind == "overlay":
-        _mount_overlay(rootfs)
-    else:
-        fuse.mount(rootfs)
-
-
-def _overlay_directories(rootfs: Rootfs) -> str:
-    """The value of ``lowerdir``, by names that fit the option page.
-
-    mount(2) copies 4096 bytes of options and cuts the rest silently.  Names
-    are relative to the working directory; many layers get symbolic links ``0``,
-    ``1`` … in a tmpfs of this mount namespace, which the overlay then covers.
-    """
-    prefix = os.path.dirname(os.path.dirname(rootfs.lower[0]))
-    directories = (*rootfs.lower, *rootfs.data)
-    names = [os.path.relpath(path, prefix) for path in directories]
-    if sum(len(name) + 2 for name in names) + len(rootfs.upper) + len(rootfs.work) < _OVERLAY_PAGE:
-        os.chdir(prefix)
-    else:
-        libc.mount("tmpfs", rootfs.mountpoint, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=700")
-        os.chdir(rootfs.mountpoint)
-        names = [str(number) for number in range(len(directories))]
-        for name, path in zip(names, directories, strict=True):
-            os.symlink(path, name)
-    described = len(rootfs.lower)
-    return "::".join((":".join(names[:described]), *names[described:]))
-
-
-def _mount_overlay(rootfs: Rootfs) -> None:
-    options = ["userxattr", f"lowerdir={_overlay_directories(rootfs)}"]
-    if rootfs.upper:
-        options += [f"upperdir={rootfs.upper}", f"workdir={rootfs.work}"]
-    if rootfs.volatile:
-        options.append("volatile")
-    if rootfs.data:
-        # The container's root is not the user who made the directory.
-        os.chown(rootfs.upper, 0, 0)
-    libc.mount("overlay", rootfs.mountpoint, "overlay", 0, ",".join(options))
-    os.chdir("/")
+def _prepare(plan: Plan, steps: Steps) -> list[tuple[int, ...]]:
+    """Open everything that comes from the host, while we still are the caller there."""
+    found = []
+    for operation in plan.operations:
+        steps(operation.describe())
+        found.append(operation.prepare())
+    return found
 
 
 # --- I -----------------------------------------------------------------------
 
 
-def _first_process(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> int:
+def _first_process(
+    plan: Plan,
+    root: int,
+    prepared: list[tuple[int, ...]],
+    inner: Channel,
+    stdio: tuple[int, int, int],
+) -> int:
     steps = Steps()
     try:
-        steps("open the root file system")
-        root = os.open(plan.rootfs.mountpoint, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.setsid()
         _set_up_kernel_objects(plan, steps)
-        for operation in plan.operations:
+        for operation, opened in zip(plan.operations, prepared, strict=True):
             steps(operation.describe())
-            operation.execute(root)
+            operation.execute(root, opened)
         if plan.tty:
             steps("open a terminal")
             stdio = _open_terminal(root, inner)
