@@ -7,13 +7,13 @@ import sys
 import time
 
 from podpy import files
-from podpy.engine import draft, ending, launching, pulling
+from podpy.engine import draft, ending, launching, pulling, rootfs
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.kernel import process, userns
 from podpy.model import record, replace
 from podpy.net import ports
-from podpy.storage import containers, overlay
+from podpy.storage import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
         _remove_namesake(ctx, options.name)
     sources = _Sources(store, plan.wishes)
     try:
-        wanted = replace(plan.record, driver=_driver(ctx, plan.record))
+        wanted = (
+            plan.record if image is None else replace(plan.record, driver=rootfs.driver(ctx).name)
+        )
         made = containers.create(store, wanted, lambda path: _populate(path, sources))
         _write_cidfile(store, made)
     except BaseException:
@@ -114,13 +116,6 @@ def _populate(directory: str, sources: _Sources) -> None:
     os.mkdir(f"{directory}/upper", 0o755)
     os.mkdir(f"{directory}/work", 0o700)
     sources.make()
-
-
-def _driver(ctx: Context, made: ContainerRecord) -> str:
-    if made.rootfs:
-        return "none"
-    configured = ctx.config.storage
-    return overlay.driver(ctx.store, configured.driver, configured.mount_program).name
 
 
 def _write_cidfile(store: Store, made: ContainerRecord) -> None:

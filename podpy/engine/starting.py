@@ -20,10 +20,11 @@ from podpy.storage import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from podpy.engine.context import Context
+    from podpy.engine.filling import Fill
     from podpy.model import ContainerRecord, PortMapping, ProcessIdentity
     from podpy.paths import Store
 
@@ -47,20 +48,43 @@ def start(ctx: Context, record: ContainerRecord, *, client_fd: int = -1, detache
     directory = store.container(record.id)
     run_directory = store.container_run(record.id)
     files.make_directory(run_directory)
-    order = _order(ctx, record, directory, run_directory, detached)
+    fills = _fills(store, record)
     try:
+        order = _order(ctx, record, directory, run_directory, fills=fills, detached=detached)
         return launch.start(order, client_fd=client_fd)
     except BaseException:
         files.remove_tree(run_directory)
+        if fills:
+            from podpy.engine import filling
+
+            filling.abandon(store, fills)
         raise
 
 
+def _fills(store: Store, record: ContainerRecord) -> tuple[Fill, ...]:
+    """The volumes that the image fills on this start."""
+    if not any(mount.type == "volume" for mount in record.mounts):
+        return ()
+    from podpy.engine import filling
+
+    return filling.plan(store, record)
+
+
+def _completion(store: Store, fills: tuple[Fill, ...]) -> Callable[[], None] | None:
+    if not fills:
+        return None
+    from podpy.engine import filling
+
+    return lambda: filling.complete(store, fills)
+
+
 def _order(
-    ctx: Context, record: ContainerRecord, directory: str, run_directory: str, detached: bool
-) -> launch.Order:
+    ctx: Context, record: ContainerRecord, directory: str, run_directory: str,
+    *, fills: tuple[Fill, ...], detached: bool,
+) -> launch.Order:  # fmt: skip
     id_map = rootfs.id_map(ctx, record)
     joined = _joined(ctx.store, record)
-    plan = _plan(ctx, record, directory, id_map, joined)
+    plan = _plan(ctx, record, directory, id_map, joined, fills=fills)
     return launch.Order(
         plan=plan,
         directory=directory,
@@ -70,6 +94,7 @@ def _order(
         ),
         network=_network(ctx, record, run_directory),
         cgroup_parent=record.cgroup_parent,
+        before_go=_completion(ctx.store, fills),
     )
 
 
@@ -170,7 +195,7 @@ def _namespaces(record: ContainerRecord, joined: Mapping[str, ProcessIdentity]) 
 
 def _plan(
     ctx: Context, record: ContainerRecord, directory: str, id_map: IdMap,
-    joined: Mapping[str, ProcessIdentity],
+    joined: Mapping[str, ProcessIdentity], *, fills: tuple[Fill, ...],
 ) -> spec.Plan:  # fmt: skip
     namespaces = _namespaces(record, joined)
     owns_network = record.network.kind != "host"
@@ -188,7 +213,7 @@ def _plan(
         rootfs=rootfs.plan(ctx, record, directory, id_map),
         namespaces=namespaces,
         id_map=id_map,
-        operations=tuple(first),
+        operations=(*fills, *first),
         late_operations=tuple(last),
         owned=tuple(m.destination for m in spec.in_order(record.mounts) if "U" in m.options),
         read_only_root=record.read_only,

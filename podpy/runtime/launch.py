@@ -38,6 +38,7 @@ from podpy.runtime.channel import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from podpy.runtime.spec import Plan
@@ -71,7 +72,8 @@ class Order:
 
     ``task`` is what :func:`podpy.runtime.supervisor.run` takes, without what
     only S can know (pids, descriptors, the cgroup); ``cgroup_parent`` is what
-    ``--cgroup-parent`` asks for.
+    ``--cgroup-parent`` asks for.  ``before_go`` is called when everything
+    stands and the payload has not started.
     """
 
     plan: Plan
@@ -80,6 +82,7 @@ class Order:
     state: ContainerState
     network: Network | None = None
     cgroup_parent: str = ""
+    before_go: Callable[[], None] | None = None
 
 
 def start(order: Order, *, client_fd: int = -1, keep: tuple[int, ...] = ()) -> int:
@@ -231,6 +234,8 @@ def _accompany(
         streams.take_terminal(inner.expect_descriptor(channel.PTY))
     inner.expect(channel.READY)
     state = _running(order, who, network.wait())
+    if order.before_go:
+        order.before_go()
     files.write_json(f"{order.directory}/state.json", to_dict(state))
     inner.send(channel.GO)
     word, details, _ = inner.receive()

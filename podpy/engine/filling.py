@@ -1,0 +1,115 @@
+"""New volumes get what the image has at their place, on their first start.
+
+::
+
+    P   marker "filling" with its identity      a kill from here on leaves a stale
+    I   copies, as root of the container        marker: the next start empties the
+    S   the record says "filled", marker gone   volume and fills it again
+        the payload starts
+
+The payload never ran while the marker is there, so what a stale one covers is
+nobody's data.
+"""
+
+from __future__ import annotations
+
+import os
+
+from podpy import files
+from podpy.kernel import process
+from podpy.model import ProcessIdentity, from_dict, record, to_dict
+from podpy.storage import staging, volumes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from podpy.model import ContainerRecord, Mount
+    from podpy.paths import Store
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@record
+class Fill:
+    """One volume to fill: an operation among the mounts (see :mod:`podpy.kernel.mounts`)."""
+
+    volume: str
+    destination: str
+    data: str
+
+    def describe(self) -> str:
+        return f"fill volume {self.volume} from {self.destination}"
+
+    def prepare(self) -> tuple[int, ...]:
+        return (os.open(self.data, _DIRECTORY),)
+
+    def execute(self, root_fd: int, prepared: tuple[int, ...] = ()) -> None:
+        (target,) = prepared or self.prepare()
+        try:
+            volumes.fill(root_fd, self.destination, target)
+        finally:
+            os.close(target)
+
+
+def plan(store: Store, record: ContainerRecord) -> tuple[Fill, ...]:
+    """The volumes of a container that are new and empty, reserved for it.
+
+    Ends by :func:`complete` before the payload starts, or by :func:`abandon`.
+    """
+    chosen = [mount for mount in record.mounts if _reserve(store, mount)]
+    if chosen:
+        # Imported before the fork: nothing is imported in the container's namespaces.
+        from podpy.storage import copying  # noqa: F401
+    return tuple(
+        Fill(
+            volume=mount.source,
+            destination=mount.destination,
+            data=volumes.data_path(store, mount.source),
+        )
+        for mount in chosen
+    )
+
+
+def _reserve(store: Store, mount: Mount) -> bool:
+    if mount.type != "volume" or mount.subpath or "nocopy" in mount.options:
+        return False
+    marker = _marker(store, mount.source)
+    if os.path.exists(marker) and not process.is_alive(_owner(marker)):
+        _empty(store, mount.source)
+    if not volumes.needs_filling(store, mount.source):
+        return False
+    return files.create_exclusive(marker, files.dumps(to_dict(process.identity())))
+
+
+def _marker(store: Store, name: str) -> str:
+    return f"{volumes.path_of(store, name)}/filling"
+
+
+def _owner(marker: str) -> ProcessIdentity | None:
+    try:
+        return from_dict(ProcessIdentity, files.loads(files.read_bytes(marker)))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _empty(store: Store, name: str) -> None:
+    """Back to a new volume: what is there was copied by a start that never came to its end."""
+    staging.discard(store, volumes.data_path(store, name))
+    os.mkdir(volumes.data_path(store, name))
+    os.chmod(volumes.data_path(store, name), 0o755)
+    files.unlink(_marker(store, name))
+
+
+def complete(store: Store, fills: Iterable[Fill]) -> None:
+    """The copies are made: from now on the volumes are as they are."""
+    for fill in fills:
+        volumes.mark_filled(store, fill.volume)
+        files.unlink(_marker(store, fill.volume))
+
+
+def abandon(store: Store, fills: Iterable[Fill]) -> None:
+    """The start failed: undo what was copied, unless it was completed before."""
+    for fill in fills:
+        if os.path.exists(_marker(store, fill.volume)):
+            _empty(store, fill.volume)
