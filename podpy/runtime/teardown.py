@@ -126,8 +126,11 @@ def retire(task: Mapping[str, Any]) -> list[str]:
 
     Its directory (and its anonymous volumes) go to ``tmp/`` by ``rename``, under
     names that tell whose work they are: should this process die, anybody sees
-    that and finishes it.  The name is released last: until then it is taken.
+    that and finishes it.  The name is released first: who takes it the instant
+    after must not lose it to us.
     """
+    for path in task.get("release", ()):
+        _release(path, task["id"])
     owner = task["state"]["supervisor"]
     trees = []
     for path in (task["directory"], *task.get("discard", ())):
@@ -139,9 +142,16 @@ def retire(task: Mapping[str, Any]) -> list[str]:
         except OSError:
             continue
         trees.append(tree)
-    for path in task.get("release", ()):
-        unlink(path)
     return trees
+
+
+def _release(path: str, container_id: str) -> None:
+    """Remove a name's reservation unless it is another container's by now (``rename``)."""
+    try:
+        if container_id.encode() in read_file(path):
+            unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def to_json(value: Any) -> str:
