@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import errno
 import os
 
 from podpy import paths
@@ -117,7 +118,7 @@ def spawn(
     actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in (files or {}).items()]
     return os.posix_spawn(
         argv[0],
-        argv,
+        list(argv),
         dict(os.environ) if environment is None else dict(environment),
         file_actions=actions,
         setsigmask=(),
@@ -146,11 +147,13 @@ def fork_child(function: Callable[[], int | None], *, cgroup_fd: int = -1) -> in
     its parent's code.  A ``PodpyError`` or ``OSError`` that ``function`` lets
     through becomes one line on stderr and status 125.
     """
-    pid = os.fork() if cgroup_fd < 0 else _fork_into(cgroup_fd)
+    pid, is_placed = _fork(cgroup_fd)
     if pid:
         return pid
     status = 125
     try:
+        if not is_placed:
+            _enter(cgroup_fd)
         status = function() or 0
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 125
@@ -160,10 +163,27 @@ def fork_child(function: Callable[[], int | None], *, cgroup_fd: int = -1) -> in
         os._exit(status)
 
 
-def _fork_into(cgroup_fd: int) -> int:
+def _fork(cgroup_fd: int) -> tuple[int, bool]:
+    """Fork; the pid, and whether the child is in its cgroup already.
+
+    The seccomp profile of an outer container may not know clone3(2).
+    """
+    if cgroup_fd < 0:
+        return os.fork(), True
     from podpy.kernel import libc  # imports ctypes, which commands that only read do without
 
-    return libc.fork_into_cgroup(cgroup_fd)
+    try:
+        return libc.fork_into_cgroup(cgroup_fd), True
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    return os.fork(), False
+
+
+def _enter(cgroup_fd: int) -> None:
+    fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_fd)
+    os.write(fd, b"0")
+    os.close(fd)
 
 
 def _report(error: BaseException) -> None:

@@ -29,7 +29,7 @@ from podpy import files
 from podpy.errors import HostError, LaunchError, PodpyError, StateError
 from podpy.kernel import libc, process
 from podpy.model import ProcessIdentity, record
-from podpy.runtime import channel, init, users
+from podpy.runtime import channel, init, placement, users
 from podpy.runtime.channel import Channel
 from podpy.runtime.spec import Process
 
@@ -105,6 +105,18 @@ def _fork_joiner(entry: Entry, joiner: Callable[[], int]) -> int:
     """
     if not entry.cgroup:
         return process.fork_child(joiner)
+    try:
+        return _fork_into(entry, joiner)
+    except PermissionError:
+        if not placement.approach(entry.cgroup):
+            raise HostError(
+                f"enter the container's cgroup {entry.cgroup}: it is of another subtree than ours",
+                hint="run podpy in the session, or the delegated cgroup, that it was started in",
+            ) from None
+    return _fork_into(entry, joiner)
+
+
+def _fork_into(entry: Entry, joiner: Callable[[], int]) -> int:
     for path in (entry.cgroup, _cgroup_of(entry.first.pid)):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -113,14 +125,8 @@ def _fork_joiner(entry: Entry, joiner: Callable[[], int]) -> int:
         try:
             return process.fork_child(joiner, cgroup_fd=fd)
         except OSError as error:
-            if error.errno == errno.EBUSY:
-                continue
-            raise HostError(
-                f"enter the container's cgroup {path}: {error.strerror}",
-                hint="run podpy inside the user's systemd session"
-                if error.errno == errno.EACCES
-                else "",
-            ) from None
+            if error.errno != errno.EBUSY:
+                raise
         finally:
             os.close(fd)
     raise HostError(f"enter the container's cgroup {entry.cgroup}: it takes no processes")
