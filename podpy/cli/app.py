@@ -51,9 +51,17 @@ def _explained(mistake: Any) -> UsageError:
     where = context.command_path if context else "podpy"
     help_hint = f"see `{where} --help`"
     if isinstance(mistake, NoSuchOption):
-        known = [name for p in context.command.get_params(context) for name in p.opts] if context else []
+        known = (
+            [name for p in context.command.get_params(context) for name in p.opts]
+            if context
+            else []
+        )
         name = mistake.option_name
-        close = get_close_matches(name, [n for n in known if n[:2] == "--"], 3) if name[:2] == "--" else []
+        close = (
+            get_close_matches(name, [n for n in known if n[:2] == "--"], 3)
+            if name[:2] == "--"
+            else []
+        )
         return UsageError(f"unknown flag: {name}", hint=_meant(close) or help_hint)
     return UsageError(mistake.format_message().rstrip("."), hint=help_hint)
 
@@ -112,7 +120,9 @@ def _callback(target: str) -> Callable[..., int]:
     if target in _GENERATED:
         parameters = container_options.parameters(running=_GENERATED[target])
     else:
-        parameters = [_resolved(parameter) for parameter in given.values() if parameter.name != "ctx"]
+        parameters = [
+            _resolved(parameter) for parameter in given.values() if parameter.name != "ctx"
+        ]
     defaults = {parameter.name: parameter.default for parameter in parameters}
 
     def call(invocation: typer.Context, **values: Any) -> int:
@@ -133,10 +143,9 @@ def _callback(target: str) -> Callable[..., int]:
 
 
 def _resolved(parameter: inspect.Parameter) -> inspect.Parameter:
-    """A parameter whose annotation, a name of :mod:`podpy.cli.options`, is looked up there."""
-    return parameter.replace(
-        annotation=getattr(options, str(parameter.annotation)), kind=inspect.Parameter.KEYWORD_ONLY
-    )
+    """A parameter whose annotation, ``opt.NAME``, is looked up in :mod:`podpy.cli.options`."""
+    name = str(parameter.annotation).removeprefix("opt.")
+    return parameter.replace(annotation=getattr(options, name), kind=inspect.Parameter.KEYWORD_ONLY)
 
 
 def _listed(annotation: Any) -> Any:
@@ -151,23 +160,45 @@ def _plain(value: Any, default: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _root(
-    invocation: typer.Context,
-    root: Annotated[str, typer.Option("--root", metavar="DIRECTORY", help="Where images and containers are kept.")] = "",
-    runroot: Annotated[str, typer.Option("--runroot", metavar="DIRECTORY", help="Where sockets are kept.")] = "",
-    debug: Annotated[bool, typer.Option("--debug", "-D", help="Show tracebacks, like --log-level=debug.")] = False,
-    log_level: Annotated[str, typer.Option("--log-level", metavar="LEVEL", help=f"What to tell: {', '.join(LOG_LEVELS)}.")] = "",
-    version: Annotated[bool, typer.Option("--version", "-v", help="Print the version.", callback=lambda shown: _version(shown), is_eager=True)] = False,
-) -> None:
-    invocation.obj = Session(root=root, runroot=runroot, debug=debug, log_level=log_level)
-
-
 def _version(shown: bool) -> None:
     if shown:
         from podpy.version import VERSION
 
         output.line(f"podpy version {VERSION}")
         raise typer.Exit
+
+
+def _root(
+    invocation: typer.Context,
+    *,
+    root: Annotated[
+        str,
+        typer.Option("--root", metavar="DIRECTORY", help="Where images and containers are kept."),
+    ] = "",
+    runroot: Annotated[
+        str, typer.Option("--runroot", metavar="DIRECTORY", help="Where sockets are kept.")
+    ] = "",
+    debug: Annotated[
+        bool, typer.Option("--debug", "-D", help="Show tracebacks, like --log-level=debug.")
+    ] = False,
+    log_level: Annotated[
+        str,
+        typer.Option(
+            "--log-level", metavar="LEVEL", help=f"What to tell: {', '.join(LOG_LEVELS)}."
+        ),
+    ] = "",
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            "-v",
+            help="Print the version.",
+            callback=_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    invocation.obj = Session(root=root, runroot=runroot, debug=debug, log_level=log_level)
 
 
 def _help(

@@ -13,6 +13,7 @@ GROUPS = {
     "container": "Work with containers.",
     "image": "Work with images.",
     "volume": "Work with volumes.",
+    "system": "Look after podpy itself.",
 }
 
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -59,4 +60,5 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "volumes.prune": ("volume prune",),
     "volumes.exists": ("volume exists",),
     "system.version": ("version",),
+    "system.info": ("info", "system info"),
 }

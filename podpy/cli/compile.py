@@ -7,6 +7,7 @@ not wait for Typer.  The table is checked in; a test proves that it is current.
 from __future__ import annotations
 
 import os
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from typer.main import get_command
@@ -24,27 +25,40 @@ See :mod:`podpy.cli.parse` for what the texts mean.
 
 # fmt: off
 '''
+_WIDTH = 84
 _SKIPPED = ("version", "help")
 
 
 def source() -> str:
     """The text of ``table.py`` for the application as it is."""
     root: Any = get_command(app.build())
-    lines = [_HEADER, f"SETTINGS = {files.dumps(_options(root))}\n\nCOMMANDS = ("]
     numbers: dict[str, int] = {}
     groups: dict[str, dict[str, int]] = {"": {}}
     for group, name, command in _commands(root):
-        row = _row(command)
-        if row not in numbers:
-            numbers[row] = len(numbers)
-            lines.append(f"    {row},")
-        groups.setdefault(group, {})[name] = numbers[row]
+        number = numbers.setdefault(_row(command), len(numbers))
+        groups.setdefault(group, {})[name] = number
+    lines = [_HEADER, f"SETTINGS = (\n{_wrapped(_options(root), 4)}\n)\n\nCOMMANDS = ("]
+    lines += numbers
     lines.append(")\n\nGROUPS = {")
     for group, verbs in groups.items():
         body = ", ".join(f"{files.dumps(name)}: {number}" for name, number in verbs.items())
-        lines.append(f"    {files.dumps(group)}: {{{body}}},")
+        lines += [f"    {files.dumps(group)}: {{", *_filled(body, 8), "    },"]
     lines.append("}\n")
     return "\n".join(lines)
+
+
+def _filled(text: str, indent: int) -> list[str]:
+    margin = " " * indent
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
+    )
+
+
+def _wrapped(text: str, indent: int) -> str:
+    """A string constant over as many lines as it needs."""
+    lines = _filled(text, 0) if len(text) > _WIDTH - indent else [text]
+    spaced = [line + " " for line in lines[:-1]] + lines[-1:]
+    return "\n".join(" " * indent + files.dumps(line) for line in spaced)
 
 
 def _commands(root: Any) -> Iterator[tuple[str, str, Any]]:
@@ -59,8 +73,9 @@ def _commands(root: Any) -> Iterator[tuple[str, str, Any]]:
 def _row(command: Any) -> str:
     module, function, context = command.callback.target
     interspersed = command.context_settings.get("allow_interspersed_args", True)
-    texts = f"{files.dumps(_options(command))}, {files.dumps(_arguments(command))}"
-    return f'("{module}", "{function}", {context}, {interspersed}, {texts})'
+    head = f'        "{module}", "{function}", {context}, {interspersed},'
+    texts = (_wrapped(_options(command), 8), _wrapped(_arguments(command), 8))
+    return "\n".join(("    (", head, *(f"{text}," for text in texts), "    ),"))
 
 
 def _options(command: Any) -> str:
@@ -70,7 +85,7 @@ def _options(command: Any) -> str:
         if parameter.param_type_name != "option" or parameter.name in _SKIPPED:
             continue
         kind = "!" if parameter.is_flag else "*" if parameter.multiple else ""
-        if parameter.type.name == "integer":
+        if parameter.type.name.startswith("int"):
             kind = "#"
         texts.append(kind + ",".join((parameter.name, *parameter.opts)))
     return " ".join(texts)

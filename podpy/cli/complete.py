@@ -37,7 +37,9 @@ def images(incomplete: str) -> list[str]:
     """References of images, shortened as a user would type them."""
     from urllib.parse import unquote
 
-    references = [unquote(name) for name in _listed(_store().names) if not name.startswith((".", "@"))]
+    references = [
+        unquote(name) for name in _listed(_store().names) if not name.startswith((".", "@"))
+    ]
     short = [
         reference.removeprefix("docker.io/library/").removeprefix("localhost/")
         for reference in references

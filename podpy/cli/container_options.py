@@ -68,9 +68,9 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
     "image_volume": ("--image-volume", "HOW", "The image's volumes: anonymous, tmpfs or ignore."),
     "device": ("--device", "HOST[:CONTAINER[:rwm]]", "Give the container a device."),
     "read_only": ("--read-only", "", "Mount the root file system read-only."),
-    "read_only_tmpfs": ("--read-only-tmpfs", "", "With --read-only: writable /tmp, /run … in memory."),
+    "read_only_tmpfs": ("--read-only-tmpfs", "", "With --read-only: writable /tmp and /run."),
     "shm_size": ("--shm-size", "SIZE", "Size of /dev/shm."),
-    "network": ("--network --net", "MODE", "Network: none, host, slirp4netns, pasta, container:NAME."),
+    "network": ("--network --net", "MODE", "none, host, slirp4netns, pasta or container:NAME."),
     "publish": ("--publish -p", "[[IP:]HOST:]PORT[/PROTOCOL]", "Publish a port."),
     "publish_all": ("--publish-all -P", "", "Publish all exposed ports on random ones."),
     "expose": ("--expose", "PORT[/PROTOCOL]", "Expose a port."),
@@ -95,15 +95,8 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
     "cap_drop": ("--cap-drop", "CAPABILITY", "Drop a capability."),
     "security_opt": ("--security-opt", "OPTION", "Security option."),
     "sysctl": ("--sysctl", "NAME=VALUE", "Set a kernel parameter of its namespaces."),
-    "log_driver": ("--log-driver", "DRIVER", "Where output goes: k8s-file, json-file, journald, none …"),
+    "log_driver": ("--log-driver", "DRIVER", "k8s-file, json-file, journald, none, passthrough."),
     "log_opt": ("--log-opt", "KEY=VALUE", "Option of the log driver."),
-    "health_cmd": ("--health-cmd", "COMMAND", "Command that checks the container's health."),
-    "health_interval": ("--health-interval", "TIME", "Time between health checks."),
-    "health_timeout": ("--health-timeout", "TIME", "Time a health check may take."),
-    "health_retries": ("--health-retries", "N", "Failures in a row that mean unhealthy."),
-    "health_start_period": ("--health-start-period", "TIME", "Time in which failures do not count."),
-    "no_healthcheck": ("--no-healthcheck", "", "Do not run the image's health check."),
-    "restart": ("--restart", "POLICY", "Start again: no, always, on-failure[:N], unless-stopped."),
 }  # fmt: skip
 
 _TYPES = {bool: bool, str: str, tuple: tuple[str, ...], type(None): str}

@@ -7,32 +7,28 @@ from podpy.cli.outcomes import confirm, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from podpy.cli.options import (
-        All, CidFiles, Condition, Container, ContainerName, ContainerPort, Containers, Depend,
-        Filters, Force, Ignore, IgnoreLong, Interval, KillSignal, Latest, LongFilters,
-        MaybeContainer, NoQuestion, OnlyRunning, RemoveVolumes, StopSeconds, StopSignal, TopColumns,
-    )  # fmt: skip
+    from podpy.cli import options as opt
     from podpy.engine.context import Context
 
 
 def stop(
     ctx: Context,
     *,
-    names: Containers = (),
-    seconds: StopSeconds = "",
-    signal: StopSignal = "",
-    every: All = False,
-    latest: Latest = False,
-    ignore: Ignore = False,
-    filters: Filters = (),
-    cidfile: CidFiles = (),
+    names: opt.Containers = (),
+    seconds: opt.StopSeconds = "",
+    signal: opt.StopSignal = "",
+    every: opt.All = False,
+    latest: opt.Latest = False,
+    ignore: opt.Ignore = False,
+    filters: opt.Filters = (),
+    cidfile: opt.CidFiles = (),
 ) -> int:
     """Stop containers: ask, wait, then kill."""
     from podpy.engine import lifecycle
 
     outcomes = lifecycle.stop(
-        ctx, names, time=seconds, signal=signal, all=every, latest=latest, ignore=ignore, filters=filters,
-        cidfile=cidfile,
+        ctx, names, time=seconds, signal=signal, all=every, latest=latest, ignore=ignore,
+        filters=filters, cidfile=cidfile,
     )  # fmt: skip
     return report("stop", outcomes)
 
@@ -40,36 +36,38 @@ def stop(
 def kill(
     ctx: Context,
     *,
-    names: Containers = (),
-    signal: KillSignal = "KILL",
-    every: All = False,
-    latest: Latest = False,
-    cidfile: CidFiles = (),
+    names: opt.Containers = (),
+    signal: opt.KillSignal = "KILL",
+    every: opt.All = False,
+    latest: opt.Latest = False,
+    cidfile: opt.CidFiles = (),
 ) -> int:
     """Send a signal to containers."""
     from podpy.engine import lifecycle
 
-    return report("kill", lifecycle.kill(ctx, names, signal=signal, all=every, latest=latest, cidfile=cidfile))
+    return report(
+        "kill", lifecycle.kill(ctx, names, signal=signal, all=every, latest=latest, cidfile=cidfile)
+    )
 
 
 def restart(
     ctx: Context,
     *,
-    names: Containers = (),
-    seconds: StopSeconds = "",
-    signal: StopSignal = "",
-    every: All = False,
-    latest: Latest = False,
-    running: OnlyRunning = False,
-    filters: Filters = (),
-    cidfile: CidFiles = (),
+    names: opt.Containers = (),
+    seconds: opt.StopSeconds = "",
+    signal: opt.StopSignal = "",
+    every: opt.All = False,
+    latest: opt.Latest = False,
+    running: opt.OnlyRunning = False,
+    filters: opt.Filters = (),
+    cidfile: opt.CidFiles = (),
 ) -> int:
     """Stop containers and start them again."""
     from podpy.engine import lifecycle
 
     outcomes = lifecycle.restart(
-        ctx, names, time=seconds, signal=signal, all=every, latest=latest, running=running, filters=filters,
-        cidfile=cidfile,
+        ctx, names, time=seconds, signal=signal, all=every, latest=latest, running=running,
+        filters=filters, cidfile=cidfile,
     )  # fmt: skip
     return report("restart", outcomes)
 
@@ -77,11 +75,11 @@ def restart(
 def pause(
     ctx: Context,
     *,
-    names: Containers = (),
-    every: All = False,
-    latest: Latest = False,
-    filters: Filters = (),
-    cidfile: CidFiles = (),
+    names: opt.Containers = (),
+    every: opt.All = False,
+    latest: opt.Latest = False,
+    filters: opt.Filters = (),
+    cidfile: opt.CidFiles = (),
 ) -> int:
     """Freeze all processes of containers."""
     from podpy.engine import lifecycle
@@ -95,11 +93,11 @@ def pause(
 def unpause(
     ctx: Context,
     *,
-    names: Containers = (),
-    every: All = False,
-    latest: Latest = False,
-    filters: Filters = (),
-    cidfile: CidFiles = (),
+    names: opt.Containers = (),
+    every: opt.All = False,
+    latest: opt.Latest = False,
+    filters: opt.Filters = (),
+    cidfile: opt.CidFiles = (),
 ) -> int:
     """Let the processes of paused containers go on."""
     from podpy.engine import lifecycle
@@ -113,23 +111,23 @@ def unpause(
 def rm(
     ctx: Context,
     *,
-    names: Containers = (),
-    force: Force = False,
-    volumes: RemoveVolumes = False,
-    every: All = False,
-    latest: Latest = False,
-    ignore: Ignore = False,
-    seconds: StopSeconds = "",
-    depend: Depend = False,
-    filters: LongFilters = (),
-    cidfile: CidFiles = (),
+    names: opt.Containers = (),
+    force: opt.Force = False,
+    volumes: opt.RemoveVolumes = False,
+    every: opt.All = False,
+    latest: opt.Latest = False,
+    ignore: opt.Ignore = False,
+    seconds: opt.StopSeconds = "",
+    depend: opt.Depend = False,
+    filters: opt.LongFilters = (),
+    cidfile: opt.CidFiles = (),
 ) -> int:
     """Remove containers."""
     from podpy.engine import lifecycle
 
     outcomes = lifecycle.remove(
-        ctx, names, force=force, volumes=volumes, all=every, latest=latest, ignore=ignore, time=seconds,
-        depend=depend, filters=filters, cidfile=cidfile,
+        ctx, names, force=force, volumes=volumes, all=every, latest=latest, ignore=ignore,
+        time=seconds, depend=depend, filters=filters, cidfile=cidfile,
     )  # fmt: skip
     return report("rm", outcomes, removal=True)
 
@@ -137,11 +135,11 @@ def rm(
 def wait(
     ctx: Context,
     *,
-    names: Containers = (),
-    condition: Condition = (),
-    interval: Interval = "",
-    ignore: IgnoreLong = False,
-    latest: Latest = False,
+    names: opt.Containers = (),
+    condition: opt.Condition = (),
+    interval: opt.Interval = "",
+    ignore: opt.IgnoreLong = False,
+    latest: opt.Latest = False,
 ) -> None:
     """Wait until containers stop and print their exit codes."""
     from podpy.engine import lifecycle
@@ -153,14 +151,14 @@ def wait(
         output.line(str(code))
 
 
-def rename(ctx: Context, *, name: Container, new_name: ContainerName) -> None:
+def rename(ctx: Context, *, name: opt.Container, new_name: opt.ContainerName) -> None:
     """Give a container another name."""
     from podpy.engine import containers
 
     containers.rename(ctx, name, new_name)
 
 
-def top(ctx: Context, *, name: Container, columns: TopColumns = ()) -> None:
+def top(ctx: Context, *, name: opt.Container, columns: opt.TopColumns = ()) -> None:
     """Show the processes of a container."""
     from podpy.engine import listing
 
@@ -171,10 +169,10 @@ def top(ctx: Context, *, name: Container, columns: TopColumns = ()) -> None:
 def port(
     ctx: Context,
     *,
-    name: MaybeContainer = "",
-    wanted: ContainerPort = "",
-    every: All = False,
-    latest: Latest = False,
+    name: opt.MaybeContainer = "",
+    wanted: opt.ContainerPort = "",
+    every: opt.All = False,
+    latest: opt.Latest = False,
 ) -> None:
     """Show the published ports of a container."""
     from podpy.engine import listing
@@ -183,7 +181,7 @@ def port(
         output.line(text)
 
 
-def prune(ctx: Context, *, force: NoQuestion = False, filters: LongFilters = ()) -> int:
+def prune(ctx: Context, *, force: opt.NoQuestion = False, filters: opt.LongFilters = ()) -> int:
     """Remove all containers that do not run."""
     from podpy.engine import lifecycle
 
@@ -192,7 +190,7 @@ def prune(ctx: Context, *, force: NoQuestion = False, filters: LongFilters = ())
     return report("prune", lifecycle.prune(ctx, filters=filters), ids=True)
 
 
-def exists(ctx: Context, *, name: Container) -> int:
+def exists(ctx: Context, *, name: opt.Container) -> int:
     """Tell by the exit code whether a container exists: 0 or 1."""
     from podpy.engine import listing
     from podpy.errors import NotFound

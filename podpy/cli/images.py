@@ -13,12 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from podpy.cli.options import (
-        All, AllUnused, ArchiveFormat, ArchivePath, Arch, Change, Digests, Filters, Force, Format,
-        Human, Ignore, Image, Images, Input, LongFilters, MaybeImage, Message, NewNames,
-        NewReference, NoHeadingShort, NoPrune, NoQuestion, NoTrunc, OldNames, Os, Output,
-        Quiet, ShowAllImages, Silent, SortImages, Variant,
-    )  # fmt: skip
+    from podpy.cli import options as opt
     from podpy.engine.context import Context
 
 _SHORT = 12
@@ -27,15 +22,15 @@ _SHORT = 12
 def ls(
     ctx: Context,
     *,
-    name: MaybeImage = "",
-    show_all: ShowAllImages = False,
-    digests: Digests = False,
-    filters: Filters = (),
-    format_: Format = "",
-    no_trunc: NoTrunc = False,
-    noheading: NoHeadingShort = False,
-    quiet: Quiet = False,
-    sort: SortImages = "",
+    name: opt.MaybeImage = "",
+    show_all: opt.ShowAllImages = False,
+    digests: opt.Digests = False,
+    filters: opt.Filters = (),
+    format_: opt.Format = "",
+    no_trunc: opt.NoTrunc = False,
+    noheading: opt.NoHeadingShort = False,
+    quiet: opt.Quiet = False,
+    sort: opt.SortImages = "",
 ) -> None:
     """List images."""
     from podpy.engine import images
@@ -90,29 +85,27 @@ def fields(*, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
 def rm(
     ctx: Context,
     *,
-    names: Images = (),
-    force: Force = False,
-    every: All = False,
-    ignore: Ignore = False,
-    no_prune: NoPrune = False,
+    names: opt.Images = (),
+    force: opt.Force = False,
+    every: opt.All = False,
+    ignore: opt.Ignore = False,
+    no_prune: opt.NoPrune = False,
 ) -> int:
     """Remove images from the store."""
     from podpy.engine import images
 
-    outcomes = images.remove(
-        ctx, names, force=force, all=every, ignore=ignore, prune=not no_prune
-    )
+    outcomes = images.remove(ctx, names, force=force, all=every, ignore=ignore, prune=not no_prune)
     return report("rmi", outcomes, removal=True)
 
 
-def tag(ctx: Context, *, name: Image, new_names: NewNames) -> None:
+def tag(ctx: Context, *, name: opt.Image, new_names: opt.NewNames) -> None:
     """Give an image more names."""
     from podpy.engine import images
 
     images.tag(ctx, name, new_names)
 
 
-def untag(ctx: Context, *, name: Image, old_names: OldNames = ()) -> None:
+def untag(ctx: Context, *, name: opt.Image, old_names: opt.OldNames = ()) -> None:
     """Take names from an image, all of them by default."""
     from podpy.engine import images
 
@@ -122,11 +115,11 @@ def untag(ctx: Context, *, name: Image, old_names: OldNames = ()) -> None:
 def history(
     ctx: Context,
     *,
-    name: Image,
-    format_: Format = "",
-    human: Human = True,
-    no_trunc: NoTrunc = False,
-    quiet: Quiet = False,
+    name: opt.Image,
+    format_: opt.Format = "",
+    human: opt.Human = True,
+    no_trunc: opt.NoTrunc = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Show the steps an image was made in."""
     from podpy.engine import images
@@ -160,7 +153,7 @@ def _history_fields(*, human: bool, no_trunc: bool) -> Mapping[str, Callable[...
     }
 
 
-def load(ctx: Context, *, input_: Input = "", quiet: Silent = False) -> None:
+def load(ctx: Context, *, input_: opt.Input = "", quiet: opt.Silent = False) -> None:
     """Load images from an archive (docker-archive or oci-archive, compressed or not)."""
     from podpy.engine import images
 
@@ -176,10 +169,10 @@ def load(ctx: Context, *, input_: Input = "", quiet: Silent = False) -> None:
 def save(
     ctx: Context,
     *,
-    names: Images,
-    output_: Output = "",
-    format_: ArchiveFormat = "",
-    quiet: Silent = False,
+    names: opt.Images,
+    output_: opt.Output = "",
+    format_: opt.ArchiveFormat = "",
+    quiet: opt.Silent = False,
 ) -> None:
     """Save images as an archive."""
     from podpy.engine import images
@@ -190,26 +183,24 @@ def save(
 def import_(
     ctx: Context,
     *,
-    source: ArchivePath,
-    reference: NewReference = "",
-    change: Change = (),
-    message: Message = "",
-    quiet: Silent = False,
-    arch: Arch = "",
-    os_: Os = "",
-    variant: Variant = "",
+    source: opt.ArchivePath,
+    reference: opt.NewReference = "",
+    change: opt.Change = (),
+    message: opt.Message = "",
+    quiet: opt.Silent = False,
+    arch: opt.Arch = "",
+    os_: opt.Os = "",
+    variant: opt.Variant = "",
 ) -> None:
     """Make an image of a tar archive that holds a root file system."""
     from podpy.engine import images, platforms
 
     wanted = platforms.wanted("", os_, arch, variant) if os_ or arch or variant else None
-    made = images.import_(
-        ctx, source, reference, message=message, changes=change, platform=wanted
-    )
+    made = images.import_(ctx, source, reference, message=message, changes=change, platform=wanted)
     output.line(f"sha256:{made}")
 
 
-def exists(ctx: Context, *, name: Image) -> int:
+def exists(ctx: Context, *, name: opt.Image) -> int:
     """Tell by the exit code whether an image is in the store: 0 or 1."""
     from podpy.engine import images
 
@@ -219,9 +210,9 @@ def exists(ctx: Context, *, name: Image) -> int:
 def prune(
     ctx: Context,
     *,
-    force: NoQuestion = False,
-    every: AllUnused = False,
-    filters: LongFilters = (),
+    force: opt.NoQuestion = False,
+    every: opt.AllUnused = False,
+    filters: opt.LongFilters = (),
 ) -> int:
     """Remove images that nothing uses."""
     from podpy.engine import images

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from podpy.cli.options import Containers, Images, InspectFormat, Kind, Objects, Size, Volumes
+    from podpy.cli import options as opt
     from podpy.engine.context import Context
 
 _KINDS = ("container", "image", "volume")
@@ -19,10 +19,10 @@ _KINDS = ("container", "image", "volume")
 def inspect(
     ctx: Context,
     *,
-    names: Objects,
-    format_: InspectFormat = "",
-    kind: Kind = "",
-    size: Size = False,
+    names: opt.Objects,
+    format_: opt.InspectFormat = "",
+    kind: opt.Kind = "",
+    size: opt.Size = False,
 ) -> int:
     """Show all that is known about containers, images or volumes."""
     if kind not in ("", "all", *_KINDS):
@@ -32,18 +32,18 @@ def inspect(
 
 
 def container(
-    ctx: Context, *, names: Containers, format_: InspectFormat = "", size: Size = False
+    ctx: Context, *, names: opt.Containers, format_: opt.InspectFormat = "", size: opt.Size = False
 ) -> int:
     """Show all that is known about containers."""
     return _show(names, format_, lambda name: _find(ctx, name, ("container",), size))
 
 
-def image(ctx: Context, *, names: Images, format_: InspectFormat = "") -> int:
+def image(ctx: Context, *, names: opt.Images, format_: opt.InspectFormat = "") -> int:
     """Show all that is known about images."""
     return _show(names, format_, lambda name: _find(ctx, name, ("image",), False))
 
 
-def volume(ctx: Context, *, names: Volumes, format_: InspectFormat = "") -> int:
+def volume(ctx: Context, *, names: opt.Volumes, format_: opt.InspectFormat = "") -> int:
     """Show all that is known about volumes."""
     return _show(names, format_, lambda name: _find(ctx, name, ("volume",), False))
 
@@ -57,7 +57,9 @@ def _find(ctx: Context, name: str, kinds: Sequence[str], size: bool) -> Any:
             missing = error if missing is None or len(kinds) == 1 else missing
     if missing is not None and len(kinds) == 1:
         raise missing
-    raise NotFound(f"no such object: {name}", hint="`podpy ps -a` and `podpy images` list what is there")
+    raise NotFound(
+        f"no such object: {name}", hint="`podpy ps -a` and `podpy images` list what is there"
+    )
 
 
 def _inspect(ctx: Context, name: str, kind: str, size: bool) -> Any:
@@ -86,7 +88,7 @@ def _show(names: Sequence[str], format_: str, find: Callable[[str], Any]) -> int
     if format_ in ("", "json"):
         output.document(found)
     else:
-        output.each_formatted(found, format_)
+        output.formatted(found, format_)
     for failure in failures[:-1]:
         output.note(f"Error: inspect {failure.message}")
     if failures:

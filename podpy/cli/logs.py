@@ -4,23 +4,21 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from podpy.cli.options import (
-        Color, Containers, Follow, Names, Since, TailShort, Timestamps, Until,
-    )  # fmt: skip
+    from podpy.cli import options as opt
     from podpy.engine.context import Context
 
 
 def logs(
     ctx: Context,
     *,
-    names: Containers,
-    follow: Follow = False,
-    since: Since = "",
-    until: Until = "",
-    tail: TailShort = "",
-    timestamps: Timestamps = False,
-    show_names: Names = False,
-    color: Color = False,
+    names: opt.Containers,
+    follow: opt.Follow = False,
+    since: opt.Since = "",
+    until: opt.Until = "",
+    tail: opt.TailShort = "",
+    timestamps: opt.Timestamps = False,
+    show_names: opt.Names = False,
+    color: opt.Color = False,
 ) -> None:
     """Show what containers have printed."""
     from podpy.engine import streams

@@ -18,9 +18,7 @@ from podpy.cli import complete
 _CONTAINER = Argument(metavar="CONTAINER", autocompletion=complete.containers)
 _IMAGE = Argument(metavar="IMAGE", autocompletion=complete.images)
 Container = Annotated[str, _CONTAINER]
-MaybeContainer = Annotated[
-    str, Argument(metavar="[CONTAINER]", autocompletion=complete.containers)
-]
+MaybeContainer = Annotated[str, Argument(metavar="[CONTAINER]", autocompletion=complete.containers)]
 Containers = Annotated[
     tuple[str, ...], Argument(metavar="CONTAINER...", autocompletion=complete.containers)
 ]
@@ -48,7 +46,8 @@ Objects = Annotated[tuple[str, ...], Argument(metavar="NAME...", autocompletion=
 # --- how results are shown ---------------------------------------------------
 
 Format = Annotated[
-    str, Option("--format", metavar="TEMPLATE", help="Print as `json`, `table ...` or a Go template.")
+    str,
+    Option("--format", metavar="TEMPLATE", help="Print as `json`, `table ...` or a Go template."),
 ]
 InspectFormat = Annotated[
     str, Option("--format", "-f", metavar="TEMPLATE", help="Print as `json` or by a Go template.")
@@ -72,7 +71,9 @@ Verbose = Annotated[bool, Option("--verbose", "-v", help="Print more.")]
 SortContainers = Annotated[
     str,
     Option(
-        "--sort", metavar="KEY", help="Order: command, created, id, image, names, runningfor, size, status."
+        "--sort",
+        metavar="KEY",
+        help="Order: command, created, id, image, names, runningfor, size, status.",
     ),
 ]
 SortImages = Annotated[
@@ -85,31 +86,55 @@ ShowAll = Annotated[bool, Option("--all", "-a", help="Show all, not only those r
 ShowAllImages = Annotated[bool, Option("--all", "-a", help="Show intermediate images too.")]
 All = Annotated[bool, Option("--all", "-a", help="Apply to all of them.")]
 AllLong = Annotated[bool, Option("--all", help="Apply to all of them.")]
-AllUnused = Annotated[bool, Option("--all", "-a", help="Remove all that are unused, not only dangling ones.")]
-Last = Annotated[int, Option("--last", "-n", metavar="N", help="Show the last N containers made, in any state.")]
+AllUnused = Annotated[
+    bool, Option("--all", "-a", help="Remove all that are unused, not only dangling ones.")
+]
+Last = Annotated[
+    int,
+    Option(
+        "--last",
+        "-n",
+        metavar="N",
+        help="Show the last N containers made, in any state.",
+        show_default=False,
+    ),
+]
 Latest = Annotated[bool, Option("--latest", "-l", help="Apply to the container made last.")]
-ShowLatest = Annotated[bool, Option("--latest", "-l", help="Show the container made last, in any state.")]
+ShowLatest = Annotated[
+    bool, Option("--latest", "-l", help="Show the container made last, in any state.")
+]
 Ignore = Annotated[bool, Option("--ignore", "-i", help="No error for what does not exist.")]
 IgnoreLong = Annotated[bool, Option("--ignore", help="No error for what does not exist.")]
 CidFiles = Annotated[
-    tuple[str, ...], Option("--cidfile", metavar="FILE", help="Read the container's id from a file.")
+    tuple[str, ...],
+    Option("--cidfile", metavar="FILE", help="Read the container's id from a file."),
 ]
 Kind = Annotated[
-    str, Option("--type", "-t", metavar="TYPE", help="Look for this kind only: container, image or volume.")
+    str,
+    Option(
+        "--type", "-t", metavar="TYPE", help="Look for this kind only: container, image or volume."
+    ),
 ]
 
 # --- life and death of containers --------------------------------------------
 
 StopSeconds = Annotated[
     str,
-    Option("--time", "-t", "--timeout", metavar="SECONDS", help="Kill what has not stopped by then (-1: never)."),
+    Option(
+        "--time",
+        "-t",
+        "--timeout",
+        metavar="SECONDS",
+        help="Kill what has not stopped by then (-1: never).",
+    ),
 ]
 StopSignal = Annotated[
-    str, Option("--signal", "-s", metavar="SIGNAL", help="Signal to send instead of the container's own.")
+    str,
+    Option(
+        "--signal", "-s", metavar="SIGNAL", help="Signal to send instead of the container's own."
+    ),
 ]
-KillSignal = Annotated[
-    str, Option("--signal", "-s", metavar="SIGNAL", help="Signal to send.", show_default=True)
-]
+KillSignal = Annotated[str, Option("--signal", "-s", metavar="SIGNAL", help="Signal to send.")]
 Force = Annotated[bool, Option("--force", "-f", help="Stop or untag first what is in use.")]
 NoQuestion = Annotated[bool, Option("--force", "-f", help="Do not ask.")]
 RemoveVolumes = Annotated[bool, Option("--volumes", "-v", help="Remove anonymous volumes too.")]
@@ -117,7 +142,8 @@ PruneVolumes = Annotated[bool, Option("--volumes", help="Remove unused volumes t
 Depend = Annotated[bool, Option("--depend", help="Remove the containers that depend on it too.")]
 OnlyRunning = Annotated[bool, Option("--running", help="Only those that run.")]
 Condition = Annotated[
-    tuple[str, ...], Option("--condition", metavar="STATE", help="Wait for this state (default: stopped).")
+    tuple[str, ...],
+    Option("--condition", metavar="STATE", help="Wait for this state (default: stopped)."),
 ]
 Interval = Annotated[str, Option("--interval", "-i", metavar="TIME", help="How often to look.")]
 
@@ -127,23 +153,40 @@ DetachKeys = Annotated[
     str | None, Option("--detach-keys", metavar="KEYS", help="Keys that detach from the container.")
 ]
 NoStdin = Annotated[bool, Option("--no-stdin", help="Do not attach standard input.")]
-SigProxy = Annotated[bool, Option("--sig-proxy", help="Pass signals on to the process (default: true).")]
+SigProxy = Annotated[
+    bool, Option("--sig-proxy", help="Pass signals on to the process (default: true).")
+]
 Attach = Annotated[bool, Option("--attach", "-a", help="Attach to output and exit code.")]
 Interactive = Annotated[bool, Option("--interactive", "-i", help="Attach standard input.")]
 Detach = Annotated[bool, Option("--detach", "-d", help="Run in the background.")]
 Tty = Annotated[bool, Option("--tty", "-t", help="Give the process a terminal.")]
-Env = Annotated[tuple[str, ...], Option("--env", "-e", metavar="NAME=VALUE", help="Set an environment variable.")]
-EnvFiles = Annotated[tuple[str, ...], Option("--env-file", metavar="FILE", help="Read environment variables from a file.")]
+Env = Annotated[
+    tuple[str, ...],
+    Option("--env", "-e", metavar="NAME=VALUE", help="Set an environment variable."),
+]
+EnvFiles = Annotated[
+    tuple[str, ...],
+    Option("--env-file", metavar="FILE", help="Read environment variables from a file."),
+]
 User = Annotated[str, Option("--user", "-u", metavar="USER[:GROUP]", help="Run as this user.")]
 PreserveFds = Annotated[
-    str, Option("--preserve-fds", metavar="N", help="Pass on N descriptors besides the first three.")
+    str,
+    Option("--preserve-fds", metavar="N", help="Pass on N descriptors besides the first three."),
 ]
-Color = Annotated[bool, Option("--color", help="Print each container's lines in a colour of its own.")]
-WorkDir = Annotated[str, Option("--workdir", "-w", metavar="DIRECTORY", help="Run in this directory.")]
+Color = Annotated[
+    bool, Option("--color", help="Print each container's lines in a colour of its own.")
+]
+WorkDir = Annotated[
+    str, Option("--workdir", "-w", metavar="DIRECTORY", help="Run in this directory.")
+]
 Privileged = Annotated[bool, Option("--privileged", help="Give the process all capabilities.")]
 Follow = Annotated[bool, Option("--follow", "-f", help="Go on printing what comes.")]
-Since = Annotated[str, Option("--since", metavar="TIME", help="Only lines since then (date or 10m).")]
-Until = Annotated[str, Option("--until", metavar="TIME", help="Only lines until then (date or 10m).")]
+Since = Annotated[
+    str, Option("--since", metavar="TIME", help="Only lines since then (date or 10m).")
+]
+Until = Annotated[
+    str, Option("--until", metavar="TIME", help="Only lines until then (date or 10m).")
+]
 Tail = Annotated[str, Option("--tail", metavar="N", help="Only the last N lines.")]
 TailShort = Annotated[str, Option("--tail", "-n", metavar="N", help="Only the last N lines.")]
 Timestamps = Annotated[bool, Option("--timestamps", "-t", help="Print the time of each line.")]
@@ -151,37 +194,76 @@ Names = Annotated[bool, Option("--names", help="Print the container's name befor
 
 # --- registries and archives -------------------------------------------------
 
-Platform = Annotated[str, Option("--platform", metavar="OS/ARCH[/VARIANT]", help="Take the image for this platform.")]
-Arch = Annotated[str, Option("--arch", metavar="ARCH", help="Take the image for this architecture.")]
+Platform = Annotated[
+    str, Option("--platform", metavar="OS/ARCH[/VARIANT]", help="Take the image for this platform.")
+]
+Arch = Annotated[
+    str, Option("--arch", metavar="ARCH", help="Take the image for this architecture.")
+]
 Os = Annotated[str, Option("--os", metavar="OS", help="Take the image for this operating system.")]
-Variant = Annotated[str, Option("--variant", metavar="VARIANT", help="Take the image for this variant.")]
+Variant = Annotated[
+    str, Option("--variant", metavar="VARIANT", help="Take the image for this variant.")
+]
 AllTags = Annotated[bool, Option("--all-tags", "-a", help="Take all tags of the repository.")]
-Policy = Annotated[str, Option("--policy", metavar="POLICY", help="Pull: always, missing, newer or never.")]
-AuthFile = Annotated[str, Option("--authfile", metavar="FILE", help="Read and write credentials here.")]
-CertDir = Annotated[str, Option("--cert-dir", metavar="DIRECTORY", help="Certificates for the registry.")]
-Creds = Annotated[str, Option("--creds", metavar="USER[:PASSWORD]", help="Credentials for the registry.")]
-TlsVerify = Annotated[bool | None, Option("--tls-verify", help="Require HTTPS and valid certificates.")]
+Policy = Annotated[
+    str, Option("--policy", metavar="POLICY", help="Pull: always, missing, newer or never.")
+]
+AuthFile = Annotated[
+    str, Option("--authfile", metavar="FILE", help="Read and write credentials here.")
+]
+CertDir = Annotated[
+    str, Option("--cert-dir", metavar="DIRECTORY", help="Certificates for the registry.")
+]
+Creds = Annotated[
+    str, Option("--creds", metavar="USER[:PASSWORD]", help="Credentials for the registry.")
+]
+TlsVerify = Annotated[
+    bool | None, Option("--tls-verify", help="Require HTTPS and valid certificates.")
+]
 Retry = Annotated[str, Option("--retry", metavar="N", help="How often to try again.")]
-RetryDelay = Annotated[str, Option("--retry-delay", metavar="TIME", help="How long to wait before trying again.")]
-DigestFile = Annotated[str, Option("--digestfile", metavar="FILE", help="Write the manifest's digest to a file.")]
-Input = Annotated[str, Option("--input", "-i", metavar="FILE", help="Read from a file, not standard input.")]
-Output = Annotated[str, Option("--output", "-o", metavar="FILE", help="Write to a file, not standard output.")]
-ArchiveFormat = Annotated[str, Option("--format", metavar="FORMAT", help="docker-archive or oci-archive.")]
-Change = Annotated[tuple[str, ...], Option("--change", "-c", metavar="INSTRUCTION", help="Apply a Containerfile instruction.")]
-Message = Annotated[str, Option("--message", "-m", metavar="TEXT", help="Note it in the image's history.")]
+RetryDelay = Annotated[
+    str, Option("--retry-delay", metavar="TIME", help="How long to wait before trying again.")
+]
+DigestFile = Annotated[
+    str, Option("--digestfile", metavar="FILE", help="Write the manifest's digest to a file.")
+]
+Input = Annotated[
+    str, Option("--input", "-i", metavar="FILE", help="Read from a file, not standard input.")
+]
+Output = Annotated[
+    str, Option("--output", "-o", metavar="FILE", help="Write to a file, not standard output.")
+]
+ArchiveFormat = Annotated[
+    str, Option("--format", metavar="FORMAT", help="docker-archive or oci-archive.")
+]
+Change = Annotated[
+    tuple[str, ...],
+    Option("--change", "-c", metavar="INSTRUCTION", help="Apply a Containerfile instruction."),
+]
+Message = Annotated[
+    str, Option("--message", "-m", metavar="TEXT", help="Note it in the image's history.")
+]
 NoPrune = Annotated[bool, Option("--no-prune", help="Keep untagged parents.")]
 Username = Annotated[str, Option("--username", "-u", metavar="NAME", help="User name.")]
 Password = Annotated[str, Option("--password", "-p", metavar="PASSWORD", help="Password or token.")]
-PasswordStdin = Annotated[bool, Option("--password-stdin", help="Read the password from standard input.")]
+PasswordStdin = Annotated[
+    bool, Option("--password-stdin", help="Read the password from standard input.")
+]
 GetLogin = Annotated[bool, Option("--get-login", help="Print the user logged in.")]
-AllRegistries = Annotated[bool, Option("--all", "-a", help="Forget the credentials of all registries.")]
+AllRegistries = Annotated[
+    bool, Option("--all", "-a", help="Forget the credentials of all registries.")
+]
 
 # --- volumes -----------------------------------------------------------------
 
 Labels = Annotated[tuple[str, ...], Option("--label", metavar="KEY=VALUE", help="Label it.")]
-VolumeLabels = Annotated[tuple[str, ...], Option("--label", "-l", metavar="KEY=VALUE", help="Label the volume.")]
+VolumeLabels = Annotated[
+    tuple[str, ...], Option("--label", "-l", metavar="KEY=VALUE", help="Label the volume.")
+]
 Driver = Annotated[str, Option("--driver", "-d", metavar="DRIVER", help="Volume driver: local.")]
-VolumeOptions = Annotated[tuple[str, ...], Option("--opt", "-o", metavar="KEY=VALUE", help="Option of the driver.")]
+VolumeOptions = Annotated[
+    tuple[str, ...], Option("--opt", "-o", metavar="KEY=VALUE", help="Option of the driver.")
+]
 IgnoreExisting = Annotated[bool, Option("--ignore", help="No error when it exists.")]
 
 # --- the store ---------------------------------------------------------------

@@ -77,9 +77,28 @@ def _json_safe(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        c if c.isprintable() or c in " \n" else f"\\u{ord(c):04x}" if ord(c) < 0x10000 else _escape(c)
+        c
+        if c.isprintable() or c in " \n"
+        else f"\\u{ord(c):04x}"
+        if ord(c) < 0x10000
+        else _escape(c)
         for c in text
     )
+
+
+def tree(value: dict[str, Any], indent: str = "") -> None:
+    """Nested maps and lists as indented lines, for people."""
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            line(f"{indent}{key}:")
+            tree(item, indent + "  ")
+        elif isinstance(item, (list, tuple)) and item:
+            line(f"{indent}{key}:")
+            for each in item:
+                line(f"{indent}- {each}")
+        else:
+            plain = item if isinstance(item, str) else files.dumps(item)
+            line(f"{indent}{key}: {plain}".rstrip())
 
 
 # --- tables ------------------------------------------------------------------
@@ -183,14 +202,17 @@ def unescaped(format_: str) -> str:
     return format_.replace("\\t", "\t").replace("\\n", "\n")
 
 
-def formatted(value: Any, format_: str) -> None:
-    """One object as ``--format`` says: ``json`` or a template."""
+def formatted(values: Sequence[Any], format_: str) -> None:
+    """Objects as ``--format`` says, a line each: ``json`` or a template."""
     if format_ == "json":
-        line(_json_safe(files.dumps(value)))
+        for value in values:
+            line(_json_safe(files.dumps(value)))
         return
     from podpy.cli import evaluate, template
 
-    line(evaluate.render(template.parse(unescaped(format_)), value))
+    tree = template.parse(unescaped(format_))
+    for value in values:
+        line(evaluate.render(tree, value))
 
 
 # --- sizes and times ---------------------------------------------------------
@@ -240,4 +262,7 @@ def rfc3339(when: float) -> str:
     if not when:
         return "0001-01-01T00:00:00Z"
     whole = int(when)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((when - whole) * 1e9):09d}Z"
+    return (
+        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+        + f".{int((when - whole) * 1e9):09d}Z"
+    )

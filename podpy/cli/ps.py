@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from podpy.cli.options import (
-        Filters, Format, Last, NoHeading, NoTrunc, Quiet, ShowAll, ShowLatest, Size, SortContainers,
-    )  # fmt: skip
+    from podpy.cli import options as opt
     from podpy.engine.context import Context
     from podpy.engine.listing import Row
     from podpy.model import PortMapping
@@ -26,16 +24,16 @@ _SHORT_COMMAND = 20
 def ps(
     ctx: Context,
     *,
-    show_all: ShowAll = False,
-    filters: Filters = (),
-    format_: Format = "",
-    last: Last = 0,
-    latest: ShowLatest = False,
-    no_trunc: NoTrunc = False,
-    noheading: NoHeading = False,
-    quiet: Quiet = False,
-    size: Size = False,
-    sort: SortContainers = "",
+    show_all: opt.ShowAll = False,
+    filters: opt.Filters = (),
+    format_: opt.Format = "",
+    last: opt.Last = 0,
+    latest: opt.ShowLatest = False,
+    no_trunc: opt.NoTrunc = False,
+    noheading: opt.NoHeading = False,
+    quiet: opt.Quiet = False,
+    size: opt.Size = False,
+    sort: opt.SortContainers = "",
 ) -> None:
     """List containers."""
     from podpy.engine import listing
@@ -86,7 +84,7 @@ def fields(*, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
         "Pid": lambda row: row.state.init.pid if row.status.is_live and row.state.init else 0,
         "State": lambda row: str(row.status),
         "Status": status,
-        "Ports": lambda row: ports_text(row),
+        "Ports": ports_text,
         "Names": lambda row: row.record.name,
         "Label": lambda row, key: row.record.labels.get(key, ""),
         "Labels": lambda row: ",".join(f"{k}={v}" for k, v in sorted(row.record.labels.items())),
@@ -146,5 +144,9 @@ def _port(mapping: PortMapping) -> str:
     host = f"[{host}]" if ":" in host else host
     last = mapping.count - 1
     outside = f"{mapping.host_port}-{mapping.host_port + last}" if last else mapping.host_port
-    inside = f"{mapping.container_port}-{mapping.container_port + last}" if last else mapping.container_port
+    inside = (
+        f"{mapping.container_port}-{mapping.container_port + last}"
+        if last
+        else mapping.container_port
+    )
     return f"{host}:{outside}->{inside}/{mapping.protocol}"

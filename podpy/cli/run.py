@@ -1,4 +1,4 @@
-"""Verbs that run something and stay with it: ``run``, ``create``, ``start``, ``attach``, ``exec``."""
+"""Verbs that run something and stay with it: ``run create start attach exec``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from podpy.cli.options import (
-        AllLong, Attach, Command, Container, Containers, Detach, DetachKeys, Env, EnvFiles,
-        Filters, Interactive, Latest, NoStdin, PreserveFds, Privileged, SigProxy, Tty, User,
-        WorkDir,
-    )  # fmt: skip
+    from podpy.cli import options as opt
     from podpy.engine.context import Context
 
 
@@ -49,14 +45,14 @@ class _Later(Progress):
 def start(
     ctx: Context,
     *,
-    names: Containers = (),
-    attach: Attach = False,
-    interactive: Interactive = False,
-    detach_keys: DetachKeys = None,
-    sig_proxy: SigProxy = True,
-    every: AllLong = False,
-    latest: Latest = False,
-    filters: Filters = (),
+    names: opt.Containers = (),
+    attach: opt.Attach = False,
+    interactive: opt.Interactive = False,
+    detach_keys: opt.DetachKeys = None,
+    sig_proxy: opt.SigProxy = True,
+    every: opt.AllLong = False,
+    latest: opt.Latest = False,
+    filters: opt.Filters = (),
 ) -> int:
     """Start containers that exist."""
     from podpy.cli.outcomes import report
@@ -69,7 +65,7 @@ def start(
     if len(names) != 1 or every or latest or filters:
         raise UsageError("you cannot start and attach multiple containers at once")
     code = lifecycle.start_attached(
-        ctx, names[0], interactive=interactive, sig_proxy=sig_proxy, detach_keys=detach_keys
+        ctx, names[0], interactive=interactive, sig_proxy=sig_proxy, detach_keys=detach_keys or ""
     )
     return code or 0
 
@@ -77,10 +73,10 @@ def start(
 def attach(
     ctx: Context,
     *,
-    name: Container,
-    no_stdin: NoStdin = False,
-    detach_keys: DetachKeys = None,
-    sig_proxy: SigProxy = True,
+    name: opt.Container,
+    no_stdin: opt.NoStdin = False,
+    detach_keys: opt.DetachKeys = None,
+    sig_proxy: opt.SigProxy = True,
 ) -> int:
     """Attach to a container's input, output and exit code."""
     from podpy.engine import streams
@@ -93,18 +89,18 @@ def attach(
 def exec_(
     ctx: Context,
     *,
-    name: Container,
-    command: Command,
-    detach: Detach = False,
-    interactive: Interactive = False,
-    tty: Tty = False,
-    env: Env = (),
-    env_file: EnvFiles = (),
-    user: User = "",
-    workdir: WorkDir = "",
-    privileged: Privileged = False,
-    detach_keys: DetachKeys = None,
-    preserve_fds: PreserveFds = "",
+    name: opt.Container,
+    command: opt.Command,
+    detach: opt.Detach = False,
+    interactive: opt.Interactive = False,
+    tty: opt.Tty = False,
+    env: opt.Env = (),
+    env_file: opt.EnvFiles = (),
+    user: opt.User = "",
+    workdir: opt.WorkDir = "",
+    privileged: opt.Privileged = False,
+    detach_keys: opt.DetachKeys = None,
+    preserve_fds: opt.PreserveFds = "",
 ) -> int:
     """Run a command in a container that runs."""
     from podpy.engine import exec as exec_in

@@ -17,7 +17,7 @@ from podpy.cli import parse
 if TYPE_CHECKING:
     from typing import Any
 
-    from typer import Context
+    from typer._click.core import Context
 
 
 class Parser(_OptionParser):

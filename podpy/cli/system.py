@@ -1,38 +1,33 @@
-"""``version``, ``info`` and the verbs of ``system``."""
+"""``version`` and ``info``."""
 
 from __future__ import annotations
 
+from podpy import version as this
 from podpy.cli import output
-from podpy.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from podpy.cli.options import InspectFormat
+    from podpy.cli import options as opt
+    from podpy.engine.context import Context
 
 
-
-def version(*, format_: InspectFormat = "") -> None:
+def version(*, format_: opt.InspectFormat = "") -> None:
     """Show podpy's version."""
-    about = _client()
+    about = this.about()
     if format_:
-        output.formatted({"Client": about, **about}, format_)
+        # No daemon: the server that docker's templates ask for is podpy itself.
+        output.formatted([{"Client": about, "Server": about, **about}], format_)
         return
     for key, value in about.items():
-        output.line(f"{key + ':':<{_WIDTH}}{value}")
+        output.line(f"{key + ':':<15}{value}")
 
 
-_WIDTH = 14
+def info(ctx: Context, *, format_: opt.InspectFormat = "") -> None:
+    """Show what this host lets podpy do, and why not more."""
+    from podpy.engine import system
 
-
-def _client() -> dict[str, str]:
-    """What docker's and podman's ``version`` tell about the client."""
-    import os
-    import sys
-
-    kernel = os.uname()
-    return {
-        "Version": VERSION,
-        "PythonVersion": ".".join(str(part) for part in sys.version_info[:3]),
-        "OsArch": f"linux/{kernel.machine}",
-        "Kernel": kernel.release,
-    }
+    found = system.info(ctx)
+    if format_:
+        output.formatted([found], format_)
+    else:
+        output.tree(found)

@@ -5,57 +5,317 @@ See :mod:`podpy.cli.parse` for what the texts mean.
 
 # fmt: off
 
-SETTINGS = "root,--root runroot,--runroot !debug,--debug,-D log_level,--log-level"
+SETTINGS = (
+    "root,--root runroot,--runroot !debug,--debug,-D log_level,--log-level"
+)
 
 COMMANDS = (
-    ("run", "run", True, False, "name,--name !replace,--replace !detach,--detach,-d !interactive,--interactive,-i !tty,--tty,-t *attach,--attach,-a detach_keys,--detach-keys !sig_proxy,--sig-proxy !rm,--rm !rmi,--rmi cidfile,--cidfile pidfile,--pidfile timeout,--timeout !rootfs,--rootfs pull,--pull platform,--platform arch,--arch os,--os variant,--variant !quiet,--quiet,-q authfile,--authfile creds,--creds cert_dir,--cert-dir !tls_verify,--tls-verify entrypoint,--entrypoint *env,--env,-e *env_file,--env-file !env_host,--env-host *unsetenv,--unsetenv !unsetenv_all,--unsetenv-all !http_proxy,--http-proxy user,--user,-u *group_add,--group-add workdir,--workdir,-w !init,--init umask,--umask tz,--tz stop_signal,--stop-signal stop_timeout,--stop-timeout *ulimit,--ulimit oom_score_adj,--oom-score-adj *label,--label,-l *label_file,--label-file *annotation,--annotation *volume,--volume,-v *mount,--mount *tmpfs,--tmpfs *volumes_from,--volumes-from image_volume,--image-volume *device,--device !read_only,--read-only !read_only_tmpfs,--read-only-tmpfs shm_size,--shm-size *network,--network,--net *publish,--publish,-p !publish_all,--publish-all,-P *expose,--expose hostname,--hostname,-h *dns,--dns *dns_search,--dns-search *dns_option,--dns-option,--dns-opt *add_host,--add-host !no_hosts,--no-hosts userns,--userns *uidmap,--uidmap *gidmap,--gidmap subuidname,--subuidname subgidname,--subgidname pid,--pid ipc,--ipc uts,--uts cgroupns,--cgroupns cgroup_parent,--cgroup-parent !privileged,--privileged *cap_add,--cap-add *cap_drop,--cap-drop *security_opt,--security-opt *sysctl,--sysctl log_driver,--log-driver *log_opt,--log-opt", "image command*"),
-    ("run", "create", True, False, "name,--name !replace,--replace !interactive,--interactive,-i !tty,--tty,-t *attach,--attach,-a !rm,--rm cidfile,--cidfile pidfile,--pidfile timeout,--timeout !rootfs,--rootfs pull,--pull platform,--platform arch,--arch os,--os variant,--variant !quiet,--quiet,-q authfile,--authfile creds,--creds cert_dir,--cert-dir !tls_verify,--tls-verify entrypoint,--entrypoint *env,--env,-e *env_file,--env-file !env_host,--env-host *unsetenv,--unsetenv !unsetenv_all,--unsetenv-all !http_proxy,--http-proxy user,--user,-u *group_add,--group-add workdir,--workdir,-w !init,--init umask,--umask tz,--tz stop_signal,--stop-signal stop_timeout,--stop-timeout *ulimit,--ulimit oom_score_adj,--oom-score-adj *label,--label,-l *label_file,--label-file *annotation,--annotation *volume,--volume,-v *mount,--mount *tmpfs,--tmpfs *volumes_from,--volumes-from image_volume,--image-volume *device,--device !read_only,--read-only !read_only_tmpfs,--read-only-tmpfs shm_size,--shm-size *network,--network,--net *publish,--publish,-p !publish_all,--publish-all,-P *expose,--expose hostname,--hostname,-h *dns,--dns *dns_search,--dns-search *dns_option,--dns-option,--dns-opt *add_host,--add-host !no_hosts,--no-hosts userns,--userns *uidmap,--uidmap *gidmap,--gidmap subuidname,--subuidname subgidname,--subgidname pid,--pid ipc,--ipc uts,--uts cgroupns,--cgroupns cgroup_parent,--cgroup-parent !privileged,--privileged *cap_add,--cap-add *cap_drop,--cap-drop *security_opt,--security-opt *sysctl,--sysctl log_driver,--log-driver *log_opt,--log-opt", "image command*"),
-    ("run", "start", True, True, "!attach,--attach,-a !interactive,--interactive,-i detach_keys,--detach-keys !sig_proxy,--sig-proxy !every,--all !latest,--latest,-l *filters,--filter,-f", "names*"),
-    ("run", "attach", True, True, "!no_stdin,--no-stdin detach_keys,--detach-keys !sig_proxy,--sig-proxy", "name"),
-    ("run", "exec_", True, False, "!detach,--detach,-d !interactive,--interactive,-i !tty,--tty,-t *env,--env,-e *env_file,--env-file user,--user,-u workdir,--workdir,-w !privileged,--privileged detach_keys,--detach-keys preserve_fds,--preserve-fds", "name command+"),
-    ("ps", "ps", True, True, "!show_all,--all,-a *filters,--filter,-f format_,--format last,--last,-n !latest,--latest,-l !no_trunc,--no-trunc !noheading,--noheading !quiet,--quiet,-q !size,--size,-s sort,--sort", ""),
-    ("containers", "stop", True, True, "seconds,--time,-t,--timeout signal,--signal,-s !every,--all,-a !latest,--latest,-l !ignore,--ignore,-i *filters,--filter,-f *cidfile,--cidfile", "names*"),
-    ("containers", "kill", True, True, "signal,--signal,-s !every,--all,-a !latest,--latest,-l *cidfile,--cidfile", "names*"),
-    ("containers", "restart", True, True, "seconds,--time,-t,--timeout signal,--signal,-s !every,--all,-a !latest,--latest,-l !running,--running *filters,--filter,-f *cidfile,--cidfile", "names*"),
-    ("containers", "pause", True, True, "!every,--all,-a !latest,--latest,-l *filters,--filter,-f *cidfile,--cidfile", "names*"),
-    ("containers", "unpause", True, True, "!every,--all,-a !latest,--latest,-l *filters,--filter,-f *cidfile,--cidfile", "names*"),
-    ("containers", "rm", True, True, "!force,--force,-f !volumes,--volumes,-v !every,--all,-a !latest,--latest,-l !ignore,--ignore,-i seconds,--time,-t,--timeout !depend,--depend *filters,--filter *cidfile,--cidfile", "names*"),
-    ("containers", "wait", True, True, "*condition,--condition interval,--interval,-i !ignore,--ignore !latest,--latest,-l", "names*"),
-    ("containers", "rename", True, True, "", "name new_name"),
-    ("containers", "top", True, False, "", "name columns*"),
-    ("containers", "port", True, True, "!every,--all,-a !latest,--latest,-l", "name? wanted?"),
-    ("logs", "logs", True, True, "!follow,--follow,-f since,--since until,--until tail,--tail,-n !timestamps,--timestamps,-t !show_names,--names !color,--color", "names+"),
-    ("inspect", "inspect", True, True, "format_,--format,-f kind,--type,-t !size,--size,-s", "names+"),
-    ("images", "ls", True, True, "!show_all,--all,-a !digests,--digests *filters,--filter,-f format_,--format !no_trunc,--no-trunc !noheading,--noheading,-n !quiet,--quiet,-q sort,--sort", "name?"),
-    ("images", "rm", True, True, "!force,--force,-f !every,--all,-a !ignore,--ignore,-i !no_prune,--no-prune", "names*"),
-    ("images", "tag", True, True, "", "name new_names+"),
-    ("images", "untag", True, True, "", "name old_names*"),
-    ("images", "history", True, True, "format_,--format !human,--human,-H !no_trunc,--no-trunc !quiet,--quiet,-q", "name"),
-    ("images", "load", True, True, "input_,--input,-i !quiet,--quiet,-q", ""),
-    ("images", "save", True, True, "output_,--output,-o format_,--format !quiet,--quiet,-q", "names+"),
-    ("images", "import_", True, True, "*change,--change,-c message,--message,-m !quiet,--quiet,-q arch,--arch os_,--os variant,--variant", "source reference?"),
-    ("transfer", "pull", True, True, "!all_tags,--all-tags,-a platform,--platform arch,--arch os_,--os variant,--variant policy,--policy !quiet,--quiet,-q authfile,--authfile cert_dir,--cert-dir creds,--creds !tls_verify,--tls-verify retry,--retry retry_delay,--retry-delay", "references+"),
-    ("transfer", "push", True, True, "!quiet,--quiet,-q !all_tags,--all-tags,-a authfile,--authfile cert_dir,--cert-dir creds,--creds !tls_verify,--tls-verify digestfile,--digestfile retry,--retry retry_delay,--retry-delay", "name destination?"),
-    ("transfer", "login", True, True, "username,--username,-u password,--password,-p !password_stdin,--password-stdin authfile,--authfile cert_dir,--cert-dir !tls_verify,--tls-verify !get_login,--get-login !verbose,--verbose,-v", "registry?"),
-    ("transfer", "logout", True, True, "!every,--all,-a authfile,--authfile", "registry?"),
-    ("system", "version", False, True, "format_,--format,-f", ""),
-    ("containers", "prune", True, True, "!force,--force,-f *filters,--filter", ""),
-    ("containers", "exists", True, True, "", "name"),
-    ("inspect", "container", True, True, "format_,--format,-f !size,--size,-s", "names+"),
-    ("inspect", "image", True, True, "format_,--format,-f", "names+"),
-    ("images", "exists", True, True, "", "name"),
-    ("images", "prune", True, True, "!force,--force,-f !every,--all,-a *filters,--filter", ""),
-    ("inspect", "volume", True, True, "format_,--format,-f", "names+"),
-    ("volumes", "create", True, True, "driver,--driver,-d *labels,--label,-l *options,--opt,-o !ignore,--ignore", "name?"),
-    ("volumes", "ls", True, True, "*filters,--filter,-f format_,--format !quiet,--quiet,-q !noheading,--noheading,-n", ""),
-    ("volumes", "rm", True, True, "!force,--force,-f !every,--all,-a", "names*"),
-    ("volumes", "prune", True, True, "!force,--force,-f !every,--all,-a *filters,--filter", ""),
-    ("volumes", "exists", True, True, "", "name"),
+    (
+        "run", "run", True, False,
+        "name,--name !replace,--replace !detach,--detach,-d !interactive,--interactive,-i "
+        "!tty,--tty,-t *attach,--attach,-a detach_keys,--detach-keys !sig_proxy,--sig-proxy "
+        "!rm,--rm !rmi,--rmi cidfile,--cidfile pidfile,--pidfile timeout,--timeout "
+        "!rootfs,--rootfs pull,--pull platform,--platform arch,--arch os,--os "
+        "variant,--variant !quiet,--quiet,-q authfile,--authfile creds,--creds "
+        "cert_dir,--cert-dir !tls_verify,--tls-verify entrypoint,--entrypoint *env,--env,-e "
+        "*env_file,--env-file !env_host,--env-host *unsetenv,--unsetenv "
+        "!unsetenv_all,--unsetenv-all !http_proxy,--http-proxy user,--user,-u "
+        "*group_add,--group-add workdir,--workdir,-w !init,--init umask,--umask tz,--tz "
+        "stop_signal,--stop-signal stop_timeout,--stop-timeout *ulimit,--ulimit "
+        "oom_score_adj,--oom-score-adj *label,--label,-l *label_file,--label-file "
+        "*annotation,--annotation *volume,--volume,-v *mount,--mount *tmpfs,--tmpfs "
+        "*volumes_from,--volumes-from image_volume,--image-volume *device,--device "
+        "!read_only,--read-only !read_only_tmpfs,--read-only-tmpfs shm_size,--shm-size "
+        "*network,--network,--net *publish,--publish,-p !publish_all,--publish-all,-P "
+        "*expose,--expose hostname,--hostname,-h *dns,--dns *dns_search,--dns-search "
+        "*dns_option,--dns-option,--dns-opt *add_host,--add-host !no_hosts,--no-hosts "
+        "userns,--userns *uidmap,--uidmap *gidmap,--gidmap subuidname,--subuidname "
+        "subgidname,--subgidname pid,--pid ipc,--ipc uts,--uts cgroupns,--cgroupns "
+        "cgroup_parent,--cgroup-parent !privileged,--privileged *cap_add,--cap-add "
+        "*cap_drop,--cap-drop *security_opt,--security-opt *sysctl,--sysctl "
+        "log_driver,--log-driver *log_opt,--log-opt",
+        "image command*",
+    ),
+    (
+        "run", "create", True, False,
+        "name,--name !replace,--replace !interactive,--interactive,-i !tty,--tty,-t "
+        "*attach,--attach,-a !rm,--rm cidfile,--cidfile pidfile,--pidfile timeout,--timeout "
+        "!rootfs,--rootfs pull,--pull platform,--platform arch,--arch os,--os "
+        "variant,--variant !quiet,--quiet,-q authfile,--authfile creds,--creds "
+        "cert_dir,--cert-dir !tls_verify,--tls-verify entrypoint,--entrypoint *env,--env,-e "
+        "*env_file,--env-file !env_host,--env-host *unsetenv,--unsetenv "
+        "!unsetenv_all,--unsetenv-all !http_proxy,--http-proxy user,--user,-u "
+        "*group_add,--group-add workdir,--workdir,-w !init,--init umask,--umask tz,--tz "
+        "stop_signal,--stop-signal stop_timeout,--stop-timeout *ulimit,--ulimit "
+        "oom_score_adj,--oom-score-adj *label,--label,-l *label_file,--label-file "
+        "*annotation,--annotation *volume,--volume,-v *mount,--mount *tmpfs,--tmpfs "
+        "*volumes_from,--volumes-from image_volume,--image-volume *device,--device "
+        "!read_only,--read-only !read_only_tmpfs,--read-only-tmpfs shm_size,--shm-size "
+        "*network,--network,--net *publish,--publish,-p !publish_all,--publish-all,-P "
+        "*expose,--expose hostname,--hostname,-h *dns,--dns *dns_search,--dns-search "
+        "*dns_option,--dns-option,--dns-opt *add_host,--add-host !no_hosts,--no-hosts "
+        "userns,--userns *uidmap,--uidmap *gidmap,--gidmap subuidname,--subuidname "
+        "subgidname,--subgidname pid,--pid ipc,--ipc uts,--uts cgroupns,--cgroupns "
+        "cgroup_parent,--cgroup-parent !privileged,--privileged *cap_add,--cap-add "
+        "*cap_drop,--cap-drop *security_opt,--security-opt *sysctl,--sysctl "
+        "log_driver,--log-driver *log_opt,--log-opt",
+        "image command*",
+    ),
+    (
+        "run", "start", True, True,
+        "!attach,--attach,-a !interactive,--interactive,-i detach_keys,--detach-keys "
+        "!sig_proxy,--sig-proxy !every,--all !latest,--latest,-l *filters,--filter,-f",
+        "names*",
+    ),
+    (
+        "run", "attach", True, True,
+        "!no_stdin,--no-stdin detach_keys,--detach-keys !sig_proxy,--sig-proxy",
+        "name",
+    ),
+    (
+        "run", "exec_", True, False,
+        "!detach,--detach,-d !interactive,--interactive,-i !tty,--tty,-t *env,--env,-e "
+        "*env_file,--env-file user,--user,-u workdir,--workdir,-w !privileged,--privileged "
+        "detach_keys,--detach-keys preserve_fds,--preserve-fds",
+        "name command+",
+    ),
+    (
+        "ps", "ps", True, True,
+        "!show_all,--all,-a *filters,--filter,-f format_,--format #last,--last,-n "
+        "!latest,--latest,-l !no_trunc,--no-trunc !noheading,--noheading !quiet,--quiet,-q "
+        "!size,--size,-s sort,--sort",
+        "",
+    ),
+    (
+        "containers", "stop", True, True,
+        "seconds,--time,-t,--timeout signal,--signal,-s !every,--all,-a !latest,--latest,-l "
+        "!ignore,--ignore,-i *filters,--filter,-f *cidfile,--cidfile",
+        "names*",
+    ),
+    (
+        "containers", "kill", True, True,
+        "signal,--signal,-s !every,--all,-a !latest,--latest,-l *cidfile,--cidfile",
+        "names*",
+    ),
+    (
+        "containers", "restart", True, True,
+        "seconds,--time,-t,--timeout signal,--signal,-s !every,--all,-a !latest,--latest,-l "
+        "!running,--running *filters,--filter,-f *cidfile,--cidfile",
+        "names*",
+    ),
+    (
+        "containers", "pause", True, True,
+        "!every,--all,-a !latest,--latest,-l *filters,--filter,-f *cidfile,--cidfile",
+        "names*",
+    ),
+    (
+        "containers", "unpause", True, True,
+        "!every,--all,-a !latest,--latest,-l *filters,--filter,-f *cidfile,--cidfile",
+        "names*",
+    ),
+    (
+        "containers", "rm", True, True,
+        "!force,--force,-f !volumes,--volumes,-v !every,--all,-a !latest,--latest,-l "
+        "!ignore,--ignore,-i seconds,--time,-t,--timeout !depend,--depend *filters,--filter "
+        "*cidfile,--cidfile",
+        "names*",
+    ),
+    (
+        "containers", "wait", True, True,
+        "*condition,--condition interval,--interval,-i !ignore,--ignore !latest,--latest,-l",
+        "names*",
+    ),
+    (
+        "containers", "rename", True, True,
+        "",
+        "name new_name",
+    ),
+    (
+        "containers", "top", True, False,
+        "",
+        "name columns*",
+    ),
+    (
+        "containers", "port", True, True,
+        "!every,--all,-a !latest,--latest,-l",
+        "name? wanted?",
+    ),
+    (
+        "logs", "logs", True, True,
+        "!follow,--follow,-f since,--since until,--until tail,--tail,-n "
+        "!timestamps,--timestamps,-t !show_names,--names !color,--color",
+        "names+",
+    ),
+    (
+        "inspect", "inspect", True, True,
+        "format_,--format,-f kind,--type,-t !size,--size,-s",
+        "names+",
+    ),
+    (
+        "images", "ls", True, True,
+        "!show_all,--all,-a !digests,--digests *filters,--filter,-f format_,--format "
+        "!no_trunc,--no-trunc !noheading,--noheading,-n !quiet,--quiet,-q sort,--sort",
+        "name?",
+    ),
+    (
+        "images", "rm", True, True,
+        "!force,--force,-f !every,--all,-a !ignore,--ignore,-i !no_prune,--no-prune",
+        "names*",
+    ),
+    (
+        "images", "tag", True, True,
+        "",
+        "name new_names+",
+    ),
+    (
+        "images", "untag", True, True,
+        "",
+        "name old_names*",
+    ),
+    (
+        "images", "history", True, True,
+        "format_,--format !human,--human,-H !no_trunc,--no-trunc !quiet,--quiet,-q",
+        "name",
+    ),
+    (
+        "images", "load", True, True,
+        "input_,--input,-i !quiet,--quiet,-q",
+        "",
+    ),
+    (
+        "images", "save", True, True,
+        "output_,--output,-o format_,--format !quiet,--quiet,-q",
+        "names+",
+    ),
+    (
+        "images", "import_", True, True,
+        "*change,--change,-c message,--message,-m !quiet,--quiet,-q arch,--arch os_,--os "
+        "variant,--variant",
+        "source reference?",
+    ),
+    (
+        "transfer", "pull", True, True,
+        "!all_tags,--all-tags,-a platform,--platform arch,--arch os_,--os variant,--variant "
+        "policy,--policy !quiet,--quiet,-q authfile,--authfile cert_dir,--cert-dir "
+        "creds,--creds !tls_verify,--tls-verify retry,--retry retry_delay,--retry-delay",
+        "references+",
+    ),
+    (
+        "transfer", "push", True, True,
+        "!quiet,--quiet,-q !all_tags,--all-tags,-a authfile,--authfile cert_dir,--cert-dir "
+        "creds,--creds !tls_verify,--tls-verify digestfile,--digestfile retry,--retry "
+        "retry_delay,--retry-delay",
+        "name destination?",
+    ),
+    (
+        "transfer", "login", True, True,
+        "username,--username,-u password,--password,-p !password_stdin,--password-stdin "
+        "authfile,--authfile cert_dir,--cert-dir !tls_verify,--tls-verify "
+        "!get_login,--get-login !verbose,--verbose,-v",
+        "registry?",
+    ),
+    (
+        "transfer", "logout", True, True,
+        "!every,--all,-a authfile,--authfile",
+        "registry?",
+    ),
+    (
+        "system", "version", False, True,
+        "format_,--format,-f",
+        "",
+    ),
+    (
+        "system", "info", True, True,
+        "format_,--format,-f",
+        "",
+    ),
+    (
+        "containers", "prune", True, True,
+        "!force,--force,-f *filters,--filter",
+        "",
+    ),
+    (
+        "containers", "exists", True, True,
+        "",
+        "name",
+    ),
+    (
+        "inspect", "container", True, True,
+        "format_,--format,-f !size,--size,-s",
+        "names+",
+    ),
+    (
+        "inspect", "image", True, True,
+        "format_,--format,-f",
+        "names+",
+    ),
+    (
+        "images", "exists", True, True,
+        "",
+        "name",
+    ),
+    (
+        "images", "prune", True, True,
+        "!force,--force,-f !every,--all,-a *filters,--filter",
+        "",
+    ),
+    (
+        "inspect", "volume", True, True,
+        "format_,--format,-f",
+        "names+",
+    ),
+    (
+        "volumes", "create", True, True,
+        "driver,--driver,-d *labels,--label,-l *options,--opt,-o !ignore,--ignore",
+        "name?",
+    ),
+    (
+        "volumes", "ls", True, True,
+        "*filters,--filter,-f format_,--format !quiet,--quiet,-q !noheading,--noheading,-n",
+        "",
+    ),
+    (
+        "volumes", "rm", True, True,
+        "!force,--force,-f !every,--all,-a",
+        "names*",
+    ),
+    (
+        "volumes", "prune", True, True,
+        "!force,--force,-f !every,--all,-a *filters,--filter",
+        "",
+    ),
+    (
+        "volumes", "exists", True, True,
+        "",
+        "name",
+    ),
 )
 
 GROUPS = {
-    "": {"run": 0, "create": 1, "start": 2, "attach": 3, "exec": 4, "ps": 5, "stop": 6, "kill": 7, "restart": 8, "pause": 9, "unpause": 10, "rm": 11, "wait": 12, "rename": 13, "top": 14, "port": 15, "logs": 16, "inspect": 17, "images": 18, "rmi": 19, "tag": 20, "untag": 21, "history": 22, "load": 23, "save": 24, "import": 25, "pull": 26, "push": 27, "login": 28, "logout": 29, "version": 30},
-    "container": {"run": 0, "create": 1, "start": 2, "attach": 3, "exec": 4, "ls": 5, "list": 5, "ps": 5, "stop": 6, "kill": 7, "restart": 8, "pause": 9, "unpause": 10, "rm": 11, "wait": 12, "rename": 13, "top": 14, "port": 15, "prune": 31, "exists": 32, "logs": 16, "inspect": 33},
-    "image": {"inspect": 34, "ls": 18, "list": 18, "rm": 19, "remove": 19, "tag": 20, "untag": 21, "history": 22, "load": 23, "save": 24, "import": 25, "exists": 35, "prune": 36, "pull": 26, "push": 27},
-    "volume": {"inspect": 37, "create": 38, "ls": 39, "list": 39, "rm": 40, "remove": 40, "prune": 41, "exists": 42},
+    "": {
+        "run": 0, "create": 1, "start": 2, "attach": 3, "exec": 4, "ps": 5, "stop":
+        6, "kill": 7, "restart": 8, "pause": 9, "unpause": 10, "rm": 11, "wait": 12,
+        "rename": 13, "top": 14, "port": 15, "logs": 16, "inspect": 17, "images":
+        18, "rmi": 19, "tag": 20, "untag": 21, "history": 22, "load": 23, "save":
+        24, "import": 25, "pull": 26, "push": 27, "login": 28, "logout": 29,
+        "version": 30, "info": 31
+    },
+    "container": {
+        "run": 0, "create": 1, "start": 2, "attach": 3, "exec": 4, "ls": 5, "list":
+        5, "ps": 5, "stop": 6, "kill": 7, "restart": 8, "pause": 9, "unpause": 10,
+        "rm": 11, "wait": 12, "rename": 13, "top": 14, "port": 15, "prune": 32,
+        "exists": 33, "logs": 16, "inspect": 34
+    },
+    "image": {
+        "inspect": 35, "ls": 18, "list": 18, "rm": 19, "remove": 19, "tag": 20,
+        "untag": 21, "history": 22, "load": 23, "save": 24, "import": 25, "exists":
+        36, "prune": 37, "pull": 26, "push": 27
+    },
+    "volume": {
+        "inspect": 38, "create": 39, "ls": 40, "list": 40, "rm": 41, "remove": 41,
+        "prune": 42, "exists": 43
+    },
+    "system": {
+        "info": 31
+    },
 }

@@ -8,8 +8,8 @@ and ``block``: actions with pipelines, ``if``, ``range``, ``with``, ``else``,
 
 A tree is made of tuples whose first item names the kind:
 
-* statements: ``("text", str)``, ``("print", pipe)``, ``("if", pipe, body, other)``,
-  ``("with", pipe, body, other)``, ``("range", pipe, body, other)``, ``("break",)``, ``("continue",)``
+* statements: ``("text", str)``, ``("print", pipe)``, ``("if", pipe, body, other)``, so for
+  ``with`` and ``range``; ``("break",)``, ``("continue",)``
 * a pipe: ``("pipe", names, assigns, commands)``: the variables it sets, whether by ``=``
   instead of ``:=``, and its commands, each a list of operands
 * operands: ``("dot",)``, ``("nil",)``, ``("value", constant)``, ``("function", name)``,

@@ -7,32 +7,27 @@ from podpy.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from podpy.cli.options import (
-        AllRegistries, AllTags, Arch, AuthFile, CertDir, Creds, Destination, DigestFile, GetLogin,
-        Image, Os, Password, PasswordStdin, Platform, Policy, References, Registry, Retry,
-        RetryDelay, Silent, TlsVerify, Username, Variant,
-        Verbose,
-    )  # fmt: skip
+    from podpy.cli import options as opt
     from podpy.engine.context import Context
 
 
 def pull(
     ctx: Context,
     *,
-    references: References,
-    all_tags: AllTags = False,
-    platform: Platform = "",
-    arch: Arch = "",
-    os_: Os = "",
-    variant: Variant = "",
-    policy: Policy = "",
-    quiet: Silent = False,
-    authfile: AuthFile = "",
-    cert_dir: CertDir = "",
-    creds: Creds = "",
-    tls_verify: TlsVerify = None,
-    retry: Retry = "",
-    retry_delay: RetryDelay = "",
+    references: opt.References,
+    all_tags: opt.AllTags = False,
+    platform: opt.Platform = "",
+    arch: opt.Arch = "",
+    os_: opt.Os = "",
+    variant: opt.Variant = "",
+    policy: opt.Policy = "",
+    quiet: opt.Silent = False,
+    authfile: opt.AuthFile = "",
+    cert_dir: opt.CertDir = "",
+    creds: opt.Creds = "",
+    tls_verify: opt.TlsVerify = None,
+    retry: opt.Retry = "",
+    retry_delay: opt.RetryDelay = "",
 ) -> None:
     """Pull images from registries."""
     from podpy.cli import progress
@@ -55,17 +50,17 @@ def pull(
 def push(
     ctx: Context,
     *,
-    name: Image,
-    destination: Destination = "",
-    quiet: Silent = False,
-    all_tags: AllTags = False,
-    authfile: AuthFile = "",
-    cert_dir: CertDir = "",
-    creds: Creds = "",
-    tls_verify: TlsVerify = None,
-    digestfile: DigestFile = "",
-    retry: Retry = "",
-    retry_delay: RetryDelay = "",
+    name: opt.Image,
+    destination: opt.Destination = "",
+    quiet: opt.Silent = False,
+    all_tags: opt.AllTags = False,
+    authfile: opt.AuthFile = "",
+    cert_dir: opt.CertDir = "",
+    creds: opt.Creds = "",
+    tls_verify: opt.TlsVerify = None,
+    digestfile: opt.DigestFile = "",
+    retry: opt.Retry = "",
+    retry_delay: opt.RetryDelay = "",
 ) -> None:
     """Push an image to a registry."""
     from podpy.cli import progress
@@ -85,15 +80,15 @@ def push(
 def login(
     ctx: Context,
     *,
-    registry: Registry = "",
-    username: Username = "",
-    password: Password = "",
-    password_stdin: PasswordStdin = False,
-    authfile: AuthFile = "",
-    cert_dir: CertDir = "",
-    tls_verify: TlsVerify = None,
-    get_login: GetLogin = False,
-    verbose: Verbose = False,
+    registry: opt.Registry = "",
+    username: opt.Username = "",
+    password: opt.Password = "",
+    password_stdin: opt.PasswordStdin = False,
+    authfile: opt.AuthFile = "",
+    cert_dir: opt.CertDir = "",
+    tls_verify: opt.TlsVerify = None,
+    get_login: opt.GetLogin = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Log in to a registry and remember the credentials."""
     from podpy.engine import logins, remote
@@ -131,7 +126,11 @@ def _credentials(username: str, password: str, from_stdin: bool) -> tuple[str, s
 
 
 def logout(
-    ctx: Context, *, registry: Registry = "", every: AllRegistries = False, authfile: AuthFile = ""
+    ctx: Context,
+    *,
+    registry: opt.Registry = "",
+    every: opt.AllRegistries = False,
+    authfile: opt.AuthFile = "",
 ) -> None:
     """Forget the credentials of a registry."""
     from podpy.engine import logins

@@ -7,10 +7,10 @@ from podpy.cli.outcomes import confirm, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from podpy.cli.options import (
-        All, Driver, Filters, Force, Format, IgnoreExisting, LongFilters, NewVolume,
-        NoHeadingShort, NoQuestion, Quiet, Volume, VolumeLabels, VolumeOptions, Volumes,
-    )  # fmt: skip
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from podpy.cli import options as opt
     from podpy.engine.context import Context
 
 SHOWN = ("Driver", "Labels", "Mountpoint", "Name", "Scope")
@@ -19,11 +19,11 @@ SHOWN = ("Driver", "Labels", "Mountpoint", "Name", "Scope")
 def create(
     ctx: Context,
     *,
-    name: NewVolume = "",
-    driver: Driver = "local",
-    labels: VolumeLabels = (),
-    options: VolumeOptions = (),
-    ignore: IgnoreExisting = False,
+    name: opt.NewVolume = "",
+    driver: opt.Driver = "local",
+    labels: opt.VolumeLabels = (),
+    options: opt.VolumeOptions = (),
+    ignore: opt.IgnoreExisting = False,
 ) -> None:
     """Make a volume and print its name."""
     from podpy.engine import volumes
@@ -35,10 +35,10 @@ def create(
 def ls(
     ctx: Context,
     *,
-    filters: Filters = (),
-    format_: Format = "",
-    quiet: Quiet = False,
-    noheading: NoHeadingShort = False,
+    filters: opt.Filters = (),
+    format_: opt.Format = "",
+    quiet: opt.Quiet = False,
+    noheading: opt.NoHeadingShort = False,
 ) -> None:
     """List volumes."""
     from podpy.engine import volumes
@@ -53,7 +53,7 @@ def ls(
     listing.print(found, ("Driver", "Name"), format_, headings=not noheading)
 
 
-FIELDS = {
+FIELDS: Mapping[str, Callable[..., Any]] = {
     "Name": lambda volume: volume.name,
     "Driver": lambda _volume: "local",
     "Scope": lambda _volume: "local",
@@ -66,7 +66,13 @@ FIELDS = {
 }
 
 
-def rm(ctx: Context, *, names: Volumes = (), force: Force = False, every: All = False) -> int:
+def rm(
+    ctx: Context,
+    *,
+    names: opt.Volumes = (),
+    force: opt.Force = False,
+    every: opt.All = False,
+) -> int:
     """Remove volumes."""
     from podpy.engine import volumes
 
@@ -74,7 +80,11 @@ def rm(ctx: Context, *, names: Volumes = (), force: Force = False, every: All = 
 
 
 def prune(
-    ctx: Context, *, force: NoQuestion = False, every: All = False, filters: LongFilters = ()
+    ctx: Context,
+    *,
+    force: opt.NoQuestion = False,
+    every: opt.All = False,
+    filters: opt.LongFilters = (),
 ) -> int:
     """Remove volumes that no container uses: anonymous ones, or all."""
     from podpy.engine import volumes
@@ -85,7 +95,7 @@ def prune(
     return report("volume prune", volumes.prune(ctx, all=every, filters=filters))
 
 
-def exists(ctx: Context, *, name: Volume) -> int:
+def exists(ctx: Context, *, name: opt.Volume) -> int:
     """Tell by the exit code whether a volume exists: 0 or 1."""
     from podpy.engine import volumes
 

@@ -1,13 +1,12 @@
-"""``version`` and ``info``: what podpy is, what this host lets it do, and why not more."""
+"""``info``: what this host lets podpy do, and why not more."""
 
 from __future__ import annotations
 
 import os
-import sys
 
+from podpy import version
 from podpy.kernel import cgroup, process, userns
 from podpy.storage import containers, overlay
-from podpy.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,17 +17,6 @@ if TYPE_CHECKING:
 _HELPERS = (
     "newuidmap", "newgidmap", "slirp4netns", "pasta", "fuse-overlayfs", "catatonit", "getsubids",
 )  # fmt: skip
-
-
-def version() -> dict[str, str]:
-    """podpy's version and what it runs on."""
-    kernel = os.uname()
-    return {
-        "Version": VERSION,
-        "PythonVersion": ".".join(str(part) for part in sys.version_info[:3]),
-        "OsArch": f"linux/{kernel.machine}",
-        "Kernel": kernel.release,
-    }
 
 
 def info(ctx: Context) -> dict[str, Any]:
@@ -43,7 +31,7 @@ def info(ctx: Context) -> dict[str, Any]:
             "files": list(ctx.config.files),
             "unused": list(ctx.config.unused),
         },
-        "version": version(),
+        "version": version.about(),
     }
 
 
