@@ -22,6 +22,7 @@ from podpy.model import (
     record,
     replace,
 )
+from podpy.runtime import spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from podpy.config import Config
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
-    from podpy.model import Image
+    from podpy.model import Device, Image
 
 LOG_DRIVERS = ("k8s-file", "json-file", "journald", "none", "passthrough")
 
@@ -78,9 +79,10 @@ def _identity(
         log=LogConfig(),
         tty=options.tty,
         interactive=options.interactive,
-        remove=options.rm,
+        remove=options.rm or options.rmi,
         read_only=options.read_only,
         read_only_tmpfs=options.read_only_tmpfs,
+        cgroup_parent=options.cgroup_parent,
         cidfile=_path(options.cidfile, around.cwd),
         pidfile=_path(options.pidfile, around.cwd),
         create_command=around.command_line,
@@ -178,7 +180,7 @@ def _process(
         command=command,
         argv=argv,
         env=env,
-        user=options.user or about.user,
+        user=options.user or namespaces.kept_user(base.user_namespace, around.ids) or about.user,
         groups=options.group_add,
         umask=int(umask, 8),
         working_dir=_working_dir(options.workdir or about.working_dir or "/"),
@@ -243,9 +245,9 @@ def _rights(
         no_new_privileges=said.no_new_privileges,
         seccomp=said.seccomp or _default_seccomp(options.privileged, defaults.seccomp_profile),
         masked=said.masked,
-        unmasked=said.unmasked,
+        unmasked=security.opened(said.unmasked, (*spec.MASKED, *spec.READ_ONLY)),
         proc_options=said.proc_options,
-        devices=security.devices((*defaults.devices, *options.device)),
+        devices=_devices(options, defaults.devices),
         ulimits=security.ulimits(options.ulimit, defaults.default_ulimits),
         sysctls=security.sysctls(
             options.sysctl,
@@ -254,6 +256,14 @@ def _rights(
             own_ipc=base.ipc_mode in ("private", "shareable", "none"),
         ),
     )
+
+
+def _devices(options: ContainerOptions, configured: tuple[str, ...]) -> tuple[Device, ...]:
+    named = security.devices((*configured, *options.device))
+    if not options.privileged:
+        return named
+    places = {device.container for device in named}
+    return (*named, *(d for d in security.host_devices() if d.container not in places))
 
 
 def _default_seccomp(privileged: bool, configured: str) -> str:

@@ -150,6 +150,17 @@ def _keep_id(rest: str, ids: tuple[int, int], ranges: tuple[Ranges, Ranges]) -> 
     )
 
 
+def kept_user(wanted: UserNamespace, ids: tuple[int, int]) -> str:
+    """``UID:GID`` of the caller inside a keep-id container, who is its user unless told else."""
+    if wanted.mode != "keep-id":
+        return ""
+    inside = [
+        next(m.inside for m in extents if m.outside == own)
+        for extents, own in zip((wanted.uid_map, wanted.gid_map), ids, strict=True)
+    ]
+    return f"{inside[0]}:{inside[1]}"
+
+
 def free(ranges: Ranges, taken: Ranges) -> tuple[tuple[int, int], ...]:
     """What is left of ``ranges`` without the ids in ``taken``."""
     left = list(ranges)

@@ -25,8 +25,17 @@ from podpy.model import _EMPTY, record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Protocol
 
     Prepared = tuple[int, ...]
+
+    class Operation(Protocol):
+        """What M and I do for each mount, in this order."""
+
+        def describe(self) -> str: ...
+        def prepare(self) -> Prepared: ...
+        def execute(self, root_fd: int, prepared: Prepared = ()) -> None: ...
+
 
 IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
 

@@ -140,6 +140,7 @@ def _first_process(
     try:
         os.setsid()
         _set_up_kernel_objects(plan, steps)
+        set_oom_score(plan.process, steps)
         for operation, opened in zip(plan.operations, prepared, strict=True):
             steps(operation.describe())
             operation.execute(root, opened)
@@ -191,6 +192,15 @@ def join_keyring() -> None:
         os.setresuid(1 + os.getpid() % 999, 0, 0)
         libc.join_session_keyring(_KEYRING)
         os.setresuid(0, 0, 0)
+
+
+def set_oom_score(payload: Process, steps: Steps) -> None:
+    """Through the host's ``/proc``, before the container's takes its place."""
+    if payload.oom_score_adj is not None:
+        steps(f"set the OOM score to {payload.oom_score_adj}")
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, str(payload.oom_score_adj).encode())
+        os.close(fd)
 
 
 def _open_terminal(root: int, inner: Channel) -> tuple[int, int, int]:

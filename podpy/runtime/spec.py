@@ -18,7 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    Operation = Bind | Filesystem | Mask | Overlay | ReadOnly | Symlink
+    from podpy.kernel.mounts import Operation
+
+    Standard = Bind | Filesystem | Mask | Overlay | ReadOnly | Symlink
 
 NOSUID_NOEXEC_NODEV = libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC | libc.MOUNT_ATTR_NODEV
 
@@ -148,12 +150,12 @@ class Plan:
     loopback: bool = False
 
 
-def device_operations() -> list[Operation]:
+def device_operations() -> list[Standard]:
     """``/dev``: a fresh tmpfs of mode 755, the six devices by rdev, and the usual links.
 
     A sticky 1777 ``/dev`` would forbid its owner to recreate files there.
     """
-    found: list[Operation] = [
+    found: list[Standard] = [
         Filesystem(
             kind="tmpfs",
             target="/dev",
@@ -181,7 +183,7 @@ def device_operations() -> list[Operation]:
     return found
 
 
-def proc_operation(sysctls: Mapping[str, str], host_pids: bool) -> Operation:
+def proc_operation(sysctls: Mapping[str, str], host_pids: bool) -> Standard:
     """``/proc``; with the host's pid namespace only a bind of the host's (else EPERM)."""
     if host_pids:
         return Bind(source="/proc", target="/proc", follow=False, sysctls=sysctls)
@@ -190,7 +192,7 @@ def proc_operation(sysctls: Mapping[str, str], host_pids: bool) -> Operation:
     )
 
 
-def sys_operation(owns_network: bool, privileged: bool) -> Operation:
+def sys_operation(owns_network: bool, privileged: bool) -> Standard:
     """``/sys``: a new sysfs where the network namespace is ours, else the host's, read-only.
 
     The kernel lets only the owner of the network namespace mount a sysfs.
@@ -206,10 +208,10 @@ def sys_operation(owns_network: bool, privileged: bool) -> Operation:
 def pseudo_operations(
     made: ContainerRecord, *, owns_network: bool, sysctls: Mapping[str, str], gid_count: int,
     cgroup2: bool,
-) -> list[Operation]:  # fmt: skip
+) -> list[Standard]:  # fmt: skip
     """The file systems that every container has, in the order they are mounted."""
     pts_group = ("gid=5",) if gid_count > 5 else ()
-    found: list[Operation] = [
+    found: list[Standard] = [
         proc_operation(sysctls, made.pid_mode == "host"),
         *device_operations(),
     ]
@@ -245,7 +247,7 @@ def pseudo_operations(
     return found
 
 
-def tmpfs_operation(mount: Mount) -> Operation:
+def tmpfs_operation(mount: Mount) -> Standard:
     """A user's tmpfs; ``--tmpfs`` defaults are docker's: ``rw,noexec,nosuid,nodev``."""
     settings, attributes = [], NOSUID_NOEXEC_NODEV
     opened = {
@@ -269,14 +271,14 @@ def tmpfs_operation(mount: Mount) -> Operation:
 
 def user_operations(
     mounts: Iterable[Mount], volume_paths: Mapping[str, str], overlays: str
-) -> list[Operation]:
+) -> list[Standard]:
     """The mounts a user asked for, parents before children.
 
     ``volume_paths`` maps a volume's name to the host directory of its data;
     ``overlays`` is the directory for the changes below mounts with option ``O``
     (see :func:`overlay_directories`).
     """
-    found: list[Operation] = []
+    found: list[Standard] = []
     for mount in in_order(mounts):
         source = volume_paths[mount.source] if mount.type == "volume" else mount.source
         if mount.type == "tmpfs":
@@ -307,18 +309,18 @@ def overlay_directories(directory: str, mount: Mount) -> tuple[str, str]:
     return f"{directory}/{name}/upper", f"{directory}/{name}/work"
 
 
-def protective_operations(made: ContainerRecord) -> list[Operation]:
+def protective_operations(made: ContainerRecord) -> list[Standard]:
     """Masked and read-only paths; ``unmasked`` (``ALL`` or paths) opens them again."""
     if made.privileged or "ALL" in made.unmasked:
         return [Mask(target=path) for path in made.masked]
     opened = set(made.unmasked)
     masked = [path for path in (*MASKED, *made.masked) if path not in opened]
-    found: list[Operation] = [Mask(target=path) for path in masked]
+    found: list[Standard] = [Mask(target=path) for path in masked]
     found += [ReadOnly(target=path) for path in READ_ONLY if path not in opened]
     return found
 
 
-def covered(operations: Iterable[Operation], by: Iterable[Mount]) -> list[Operation]:
+def covered(operations: Iterable[Standard], by: Iterable[Mount]) -> list[Standard]:
     """Drop the standard mounts that a user's mount replaces: the same target, or all below it.
 
     ``-v /dev:/dev`` replaces ``/dev`` with everything that podpy would put there.
@@ -327,7 +329,7 @@ def covered(operations: Iterable[Operation], by: Iterable[Mount]) -> list[Operat
     if not replaced:
         return list(operations)
 
-    def stays(operation: Operation) -> bool:
+    def stays(operation: Standard) -> bool:
         target = operation.link if isinstance(operation, Symlink) else operation.target
         return not any(target == path or target.startswith(f"{path}/") for path in replaced if path)
 
@@ -344,7 +346,7 @@ def operations(
     gid_count: int,
     cgroup2: bool = True,
     init_program: str = "",
-) -> tuple[list[Operation], list[Operation]]:
+) -> tuple[list[Standard], list[Standard]]:
     """Every mount of a container: before the payload's terminal exists, and last of all.
 
     ``files`` maps targets (``/etc/hosts`` …) to the host files podpy made.

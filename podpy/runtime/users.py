@@ -134,6 +134,11 @@ def find(user: str, extra_groups: tuple[str, ...], passwd: bytes, group: bytes) 
     )
 
 
+def knows(passwd: bytes, uid: int) -> bool:
+    """Some account of passwd(5) content has this uid."""
+    return any(account.uid == uid for account in _account_lines(passwd))
+
+
 def split(user: str) -> tuple[str, str]:
     """``USER[:GROUP]`` as two strings, the second empty when not given."""
     if not user:
