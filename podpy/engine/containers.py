@@ -47,21 +47,41 @@ def run(ctx: Context, options: ContainerOptions, *, progress: Progress | None = 
 
     A container that cannot be started is removed again.
     """
-    if options.detach and options.attach:
-        raise UsageError("--attach: conflicts with --detach")
+    wants = _streams(options)
     made = _create(ctx, options, progress)
     try:
         if options.detach:
             launching.launch(ctx, made)
             return RunResult(id=made.id, detached=True)
-        code = launching.attached(
-            ctx, made, stdin=made.interactive, sig_proxy=options.sig_proxy,
-            detach_keys=made.detach_keys,
-        )  # fmt: skip
+        code = launching.attached(ctx, made, wants=wants, sig_proxy=options.sig_proxy)
     except BaseException:
         _forget(ctx.store, made)
         raise
+    if options.rmi and code is not None:
+        _remove_image(ctx, made)
     return RunResult(id=made.id, exit_code=code, detached=code is None)
+
+
+def _streams(options: ContainerOptions) -> bytes:
+    """What ``--attach`` names, as the letters of :mod:`podpy.runtime.frames`; all by default."""
+    if options.detach and options.attach:
+        raise UsageError("--attach: conflicting options: --attach and --detach")
+    if options.detach and options.rmi:
+        raise UsageError("--rmi: needs a command that waits: leave --detach out")
+    letters = {"stdin": b"i", "stdout": b"o", "stderr": b"e"}
+    for name in options.attach:
+        if name.lower() not in letters:
+            raise UsageError(f"--attach: invalid stream {name!r}", hint="stdin, stdout or stderr")
+    return b"".join(letters[name.lower()] for name in options.attach) or b"ioe"
+
+
+def _remove_image(ctx: Context, made: ContainerRecord) -> None:
+    """``--rmi``: unless other containers use the image."""
+    from podpy.engine import images
+
+    others = (other.record.image_id for other in containers.every(ctx.store))
+    if made.image_id and made.image_id not in others:
+        images.remove(ctx, (made.image_name or made.image_id,))
 
 
 def rename(ctx: Context, name: str, new_name: str) -> None:

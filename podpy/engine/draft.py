@@ -232,6 +232,8 @@ def _rights(
 ) -> ContainerRecord:
     defaults = config.containers
     said = security.options(options.security_opt, around.cwd)
+    if said.proc_options and base.pid_mode == "host":
+        raise UsageError("--security-opt: proc-opts conflicts with --pid host: /proc is the host's")
     default_set = defaults.default_capabilities
     return replace(
         base,

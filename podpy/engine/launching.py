@@ -35,9 +35,18 @@ class hold(files.lock):
 
 
 def launch(
-    ctx: Context, record: ContainerRecord, *, client_fd: int = -1, detached: bool = True
+    ctx: Context,
+    record: ContainerRecord,
+    *,
+    client_fd: int = -1,
+    client_wants: bytes = b"ioe",
+    detached: bool = True,
 ) -> bool:
-    """Start a container; False when it runs already.  ``client_fd`` is closed here."""
+    """Start a container; False when it runs already.
+
+    ``client_fd`` is the supervisor's end of an attach socket, closed here, and
+    ``client_wants`` what the other end gets (see :mod:`podpy.runtime.frames`).
+    """
     store = ctx.store
     try:
         with hold(store, record):
@@ -48,7 +57,9 @@ def launch(
                 containers.set_wanted(store, record.id, "running")
             handed, client_fd = client_fd, -1
             try:
-                starting.start(ctx, record, client_fd=handed, detached=detached)
+                starting.start(
+                    ctx, record, client_fd=handed, client_wants=client_wants, detached=detached
+                )
             except PodpyError as error:
                 _note_failure(store, record, state, error)
                 raise
@@ -60,7 +71,12 @@ def launch(
 
 
 def attached(
-    ctx: Context, record: ContainerRecord, *, stdin: bool, sig_proxy: bool, detach_keys: str
+    ctx: Context,
+    record: ContainerRecord,
+    *,
+    wants: bytes = b"ioe",
+    sig_proxy: bool = True,
+    detach_keys: str = "",
 ) -> int | None:
     """Start a container and be its terminal; its exit code, None when the user detached."""
     from podpy.runtime import attach
@@ -68,7 +84,8 @@ def attached(
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     fd = ours.detach()
     try:
-        if not launch(ctx, record, client_fd=theirs.detach(), detached=False):
+        client_fd = theirs.detach()
+        if not launch(ctx, record, client_fd=client_fd, client_wants=wants, detached=False):
             raise StateError(
                 f"container {record.name}: is running", hint=f"`podpy attach {record.name}`"
             )
@@ -76,7 +93,11 @@ def attached(
         os.close(fd)
         raise
     result = attach.client(
-        fd, tty=record.tty, stdin=stdin, detach_keys=detach_keys, sig_proxy=sig_proxy
+        fd,
+        tty=record.tty,
+        stdin=record.interactive and b"i" in wants,
+        detach_keys=detach_keys or record.detach_keys,
+        sig_proxy=sig_proxy,
     )
     if result.detached or result.exit_code is not None:
         return result.exit_code

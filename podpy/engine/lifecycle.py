@@ -118,11 +118,13 @@ def start_attached(
 ) -> int | None:
     """Start one container and be its terminal; its exit code, None when the user detached."""
     record = containers.resolve(ctx.store, name).record
-    keys = detach_keys or record.detach_keys
     return launching.attached(
-        ctx, record, stdin=interactive and record.interactive, sig_proxy=sig_proxy,
-        detach_keys=keys,
-    )  # fmt: skip
+        ctx,
+        record,
+        wants=b"ioe" if interactive else b"oe",
+        sig_proxy=sig_proxy,
+        detach_keys=detach_keys,
+    )
 
 
 def restart(

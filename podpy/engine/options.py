@@ -80,7 +80,7 @@ class ContainerOptions:
     image_volume: str = ""
     device: tuple[str, ...] = ()
     read_only: bool = False
-    read_only_tmpfs: bool = True
+    read_only_tmpfs: bool = False
     shm_size: str = ""
 
     # --- network

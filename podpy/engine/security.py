@@ -14,6 +14,7 @@ from podpy.engine import values
 from podpy.errors import HostError, UsageError
 from podpy.kernel import seccomp
 from podpy.model import Device, Ulimit, record
+from podpy.runtime import spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 SELINUX = "/sys/fs/selinux/enforce"
 _PROC_WORDS = ("hidepid", "subset")
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
+#: What every container has of its own below ``/dev``.
+_OWN_DEVICES = frozenset(
+    [*(f"/dev/{name}" for name in spec.DEVICES), "/dev/console", "/dev/ptmx", "/dev/pts",
+     "/dev/shm", "/dev/mqueue"]
+)  # fmt: skip
 _LIMITS = {
     name[len("RLIMIT_") :].lower(): getattr(resource, name)
     for name in dir(resource)
@@ -170,6 +176,19 @@ def _device(text: str) -> tuple[Device, ...]:
     if not _is_device(host):
         raise UsageError(f"--device: {host} is not a device")
     return (Device(host=host, container=container, permissions=permissions),)
+
+
+def host_devices() -> tuple[Device, ...]:
+    """What ``--privileged`` adds: the host's devices that the caller may open himself."""
+    found = []
+    for directory, names, entries in os.walk("/dev"):
+        names[:] = [name for name in names if f"{directory}/{name}" not in _OWN_DEVICES]
+        for entry in sorted(entries):
+            path = f"{directory}/{entry}"
+            own = path in _OWN_DEVICES or path.startswith("/dev/tty") or os.path.islink(path)
+            if not own and _is_device(path) and os.access(path, os.R_OK | os.W_OK):
+                found.append(Device(host=path, container=path))
+    return tuple(found)
 
 
 def _is_device(path: str) -> bool:

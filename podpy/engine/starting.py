@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from podpy.engine.filling import Fill
     from podpy.model import ContainerRecord, PortMapping, ProcessIdentity
     from podpy.paths import Store
+    from podpy.runtime.spec import Operation
 
 _ALL_NEW = {
     "network": libc.CLONE_NEWNET,
@@ -39,10 +40,14 @@ _INIT_PROGRAMS = ("catatonit", "tini-static", "docker-init", "tini")
 _INIT_DIRECTORIES = "/usr/libexec/podman:/usr/lib/podman:/usr/libexec/docker:/usr/bin:/usr/sbin"
 
 
-def start(ctx: Context, record: ContainerRecord, *, client_fd: int = -1, detached: bool) -> int:
+def start(
+    ctx: Context, record: ContainerRecord, *, client_fd: int = -1, client_wants: bytes = b"ioe",
+    detached: bool,
+) -> int:  # fmt: skip
     """Start a container that is not live; the host's pid of its first process.
 
-    ``client_fd`` is the supervisor's end of an attach socket, or -1.
+    ``client_fd`` is the supervisor's end of an attach socket, or -1;
+    ``client_wants`` the streams that the other end attaches to.
     """
     store = ctx.store
     directory = store.container(record.id)
@@ -51,6 +56,7 @@ def start(ctx: Context, record: ContainerRecord, *, client_fd: int = -1, detache
     fills = _fills(store, record)
     try:
         order = _order(ctx, record, directory, run_directory, fills=fills, detached=detached)
+        order.task["client_wants"] = client_wants
         return launch.start(order, client_fd=client_fd)
     except BaseException:
         files.remove_tree(run_directory)
@@ -213,7 +219,7 @@ def _plan(
         rootfs=rootfs.plan(ctx, record, directory, id_map),
         namespaces=namespaces,
         id_map=id_map,
-        operations=(*fills, *first),
+        operations=(*fills, *first, *_accounts(record, directory)),
         late_operations=tuple(last),
         owned=tuple(m.destination for m in spec.in_order(record.mounts) if "U" in m.options),
         read_only_root=record.read_only,
@@ -222,6 +228,26 @@ def _plan(
         tty=record.tty,
         interactive=record.interactive,
         loopback=bool(namespaces.new & libc.CLONE_NEWNET),
+    )
+
+
+def _accounts(record: ContainerRecord, directory: str) -> tuple[Operation, ...]:
+    """The account that a keep-id container gets for its user."""
+    if record.user_namespace.mode != "keep-id":
+        return ()
+    from podpy.engine import namespaces
+    from podpy.runtime.accounts import Account
+
+    kept = namespaces.kept_user(record.user_namespace, (os.geteuid(), os.getegid()))
+    uid, _, gid = kept.partition(":")
+    return (
+        Account(
+            name=os.environ.get("USER") or f"user{uid}",
+            uid=int(uid),
+            gid=int(gid),
+            home=record.working_dir,
+            path=f"{directory}/passwd",
+        ),
     )
 
 
