@@ -196,7 +196,9 @@ def _bindings(mappings: Iterable[PortMapping], default_ip: str) -> dict[str, lis
 
 
 def _config(record: ContainerRecord) -> dict[str, Any]:
-    volumes = {m.destination: {} for m in record.mounts if m.type == "volume" and m.anonymous}
+    volumes: dict[str, dict[str, str]] = {
+        m.destination: {} for m in record.mounts if m.type == "volume" and m.anonymous
+    }
     return {
         "Hostname": record.hostname,
         "Domainname": "",

@@ -34,7 +34,9 @@ _PROPAGATION = _EXCLUSIVE[-1]
 _VOLUME_OPTIONS = frozenset(word for group in _EXCLUSIVE for word in group) | {"U"}
 #: Hints for other platforms; documented to do nothing on Linux.
 _HINTS = ("cached", "delegated", "consistent", "default")
-_TMPFS_WORDS = frozenset(["ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "notmpcopyup"])
+_TMPFS_WORDS = frozenset(
+    ["ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "notmpcopyup"]
+)
 _TMPFS_KEYS = ("size", "mode", "nr_inodes", "nr_blocks", "uid", "gid")
 
 

@@ -51,16 +51,16 @@ class SecurityOptions:
 
 def options(texts: Iterable[str], cwd: str) -> SecurityOptions:
     """Parse every ``--security-opt``; both ``key=value`` and docker's old ``key:value``."""
-    found: dict[str, object] = {}
+    no_new_privileges, seccomp = False, ""
     masked: list[str] = []
     unmasked: list[str] = []
     proc: list[str] = []
     for text in texts:
         key, value = _split(text)
         if key == "no-new-privileges":
-            found["no_new_privileges"] = values.boolean(value or "true", "--security-opt")
+            no_new_privileges = values.boolean(value or "true", "--security-opt")
         elif key == "seccomp":
-            found["seccomp"] = _seccomp(value, cwd)
+            seccomp = _seccomp(value, cwd)
         elif key in ("mask", "unmask"):
             (masked if key == "mask" else unmasked).extend(_paths(key, value))
         elif key == "systempaths" and value == "unconfined":
@@ -70,8 +70,9 @@ def options(texts: Iterable[str], cwd: str) -> SecurityOptions:
         else:
             _check_label(key, value, text)
     return SecurityOptions(
-        **found, masked=tuple(masked), unmasked=tuple(unmasked), proc_options=tuple(proc)
-    )
+        no_new_privileges=no_new_privileges, seccomp=seccomp, masked=tuple(masked),
+        unmasked=tuple(unmasked), proc_options=tuple(proc),
+    )  # fmt: skip
 
 
 def _split(text: str) -> tuple[str, str]:
