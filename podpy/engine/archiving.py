@@ -6,10 +6,10 @@ import os
 
 from podpy import files
 from podpy.engine import changes as instructions
+from podpy.engine import images, platforms
 from podpy.errors import ImageError, NotFound
 from podpy.model import Descriptor, Platform, record
 from podpy.registry import archives
-from podpy.registry import reference as references
 from podpy.storage import archive, content, layers, manifests
 
 TYPE_CHECKING = False
@@ -32,13 +32,14 @@ class Loaded:
     names: tuple[str, ...] = ()
 
 
-def load(ctx: Context, path: str = "-") -> tuple[Loaded, ...]:
-    """Bring the images of an archive, a layout directory or standard input (``-``) in."""
+def load(ctx: Context, path: str = "", *, platform: str = "") -> tuple[Loaded, ...]:
+    """Bring in the images of an archive, a layout directory or (no path, ``-``) standard input."""
+    wanted = platforms.wanted(platform)
     with layers.Importer(ctx.store) as importer, _open(ctx, path) as source:
         found = archives.images(source)
         if not found:
             raise ImageError(f"load {path}: the archive holds no image")
-        return tuple(_load_one(importer, source, packed) for packed in found)
+        return tuple(_load_one(importer, source, packed, wanted) for packed in found)
 
 
 def _open(ctx: Context, path: str) -> Archive:
@@ -54,9 +55,9 @@ def _open_file(path: str) -> int:
         raise NotFound(f"{path}: {error.strerror}") from None
 
 
-def _load_one(importer: Importer, source: Archive, packed: Packed) -> Loaded:
+def _load_one(importer: Importer, source: Archive, packed: Packed, wanted: Platform) -> Loaded:
     if packed.manifest is not None:
-        image = _load_layout(importer, source, packed, packed.manifest)
+        image = _load_layout(importer, source, packed, packed.manifest, wanted)
     elif packed.legacy == "dir":
         image = _load_directory(importer, source)
     elif packed.legacy == "v1":
@@ -70,16 +71,16 @@ def _load_one(importer: Importer, source: Archive, packed: Packed) -> Loaded:
 
 
 def _load_layout(
-    importer: Importer, source: Archive, packed: Packed, entry: Descriptor
+    importer: Importer, source: Archive, packed: Packed, entry: Descriptor, wanted: Platform
 ) -> Image:
-    """An image of an OCI layout; of an index, the manifest for this machine."""
+    """An image of an OCI layout; of an index, the manifest for a platform."""
     data = _verified(source, archives.blob_member(entry.digest), entry)
     document = manifests.parse(data, f"manifest {entry.digest}")
     kind = manifests.media_type(document, entry.media_type)
     index = None
     if kind in manifests.INDEX_TYPES:
         index = importer.put_index(data, kind)
-        chosen = manifests.choose(manifests.index_entries(document), Platform())
+        chosen = platforms.choose(manifests.index_entries(document), wanted)
         data = _verified(source, archives.blob_member(chosen.digest), chosen)
         document = manifests.parse(data, f"manifest {chosen.digest}")
         kind = manifests.media_type(document, chosen.media_type)
@@ -194,44 +195,35 @@ def import_(
     reference: str = "",
     *,
     message: str = "",
-    changes: tuple[str, ...] = (),
+    change: tuple[str, ...] = (),
     platform: Platform | None = None,
 ) -> str:
     """Make an image of one layer from a root file system archive; returns its id.
 
     ``source`` is a path, ``-`` or an ``http(s)`` URL, compressed or not;
-    ``changes`` are Dockerfile instructions for its configuration.
+    ``change`` are Dockerfile instructions for its configuration.
     """
-    full = _image_name(reference) if reference else ""
-    instructions.apply({}, changes)  # a mistake there should not cost an import
+    full = images.image_name(reference) if reference else ""
+    instructions.apply({}, change)  # a mistake there should not cost an import
     with layers.Importer(ctx.store) as importer, importer.begin() as sink:
         for piece in _plain_pieces(source):
             sink.write(piece)
         layer = sink.finish()
-        config = _imported_config(layer.diff_id, message, changes, platform)
+        config = _imported_config(layer.diff_id, message, change, platform or platforms.host())
         manifest = manifests.build(config, [layer.stored])
         names = (full,) if full else ()
         return importer.publish(names, manifest, manifests.OCI_MANIFEST, config).id
 
 
-def _image_name(text: str) -> str:
-    """A name given to an image made here: without registry it is ``localhost/``."""
-    if references.is_short(text):
-        return str(references.qualify(text, references.LOCAL_REGISTRY))
-    return str(references.parse(text))
-
-
 def _imported_config(
-    diff_id: str, message: str, changes: tuple[str, ...], platform: Platform | None
+    diff_id: str, message: str, change: tuple[str, ...], where: Platform
 ) -> bytes:
-    host = manifests.host_platform()
-    where = platform or host
     created = instructions.now()
     config: dict[str, Any] = {
         "created": created,
-        "architecture": where.architecture or host.architecture,
+        "architecture": where.architecture,
         "os": where.os,
-        "config": instructions.apply({}, changes),
+        "config": instructions.apply({}, change),
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         "history": [{"created": created, "created_by": "podpy import", "comment": message}],
     }

@@ -111,7 +111,7 @@ class BlobWriter:
         if keep:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self.fd = os.open(self._path, flags, 0o600)
-        self._hash = hashlib.sha256()
+        self.hash = hashlib.sha256()
         self.size = 0
 
     def __enter__(self) -> BlobWriter:
@@ -127,7 +127,7 @@ class BlobWriter:
             raise ImageError(
                 f"blob {self._expected.digest}: more than the {self._expected.size} bytes promised"
             )
-        self._hash.update(data)
+        self.hash.update(data)
         if self._path:
             files.write_all(self.fd, data)
 
@@ -136,7 +136,7 @@ class BlobWriter:
 
         Two writers of one blob both succeed: the bytes are the same.
         """
-        digest = f"sha256:{self._hash.hexdigest()}"
+        digest = f"sha256:{self.hash.hexdigest()}"
         expected = self._expected
         if expected is not None and (self.size, digest) != (expected.size, expected.digest):
             raise ImageError(

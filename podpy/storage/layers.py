@@ -39,8 +39,10 @@ BOMB_FLOOR = 256 << 20
 
 @record
 class Layer:
-    """A layer of the store; ``size`` and ``inodes`` are those of its tree.
+    """A layer of the store.
 
+    ``size`` and ``inodes`` are those of its tree, ``length`` is that of its
+    uncompressed archive.
     ``map`` is ``single`` when only one id was mapped, and ``whiteouts`` how the
     tree spells deletions (:class:`podpy.storage.extract.Extractor`).
     """
@@ -50,6 +52,7 @@ class Layer:
     blob: Descriptor | None = None
     size: int = 0
     inodes: int = 0
+    length: int = 0
     map: str = "root"
     whiteouts: str = "device"
     created: float = 0.0
@@ -226,6 +229,7 @@ class Sink:
         self._inflater: Any = None
         self._start = b""
         self.compression = ""
+        self._is_plain = False
         self._tree = _Tree(importer) if unpack else None
         self.inflated = 0
 
@@ -255,6 +259,7 @@ class Sink:
         if len(self._start) < inflate.LONGEST_MAGIC:
             return b""
         self.compression = inflate.kind_of(self._start)
+        self._is_plain = self.compression == "plain"
         self._inflater = inflate.decompressor(self.compression)
         data, self._start = self._start, b""
         return data
@@ -267,7 +272,8 @@ class Sink:
                     f"layer: {self._writer.size} bytes inflate to more than {self.inflated}:"
                     " a decompression bomb"
                 )
-            self._hash.update(piece)
+            if not self._is_plain:
+                self._hash.update(piece)
             if self._tree is not None:
                 self._tree.write(piece)
 
@@ -276,7 +282,8 @@ class Sink:
         if self._inflater is None:
             raise ImageError(f"layer: only {self._writer.size} bytes")
         self._inflater.finish()
-        digits = self._hash.hexdigest()
+        # An uncompressed layer is its own blob: one hash serves for both.
+        digits = (self._writer.hash if self._is_plain else self._hash).hexdigest()
         if self._wanted and digits != self._wanted:
             raise ImageError(
                 f"layer: its digest is sha256:{digits}, the image says sha256:{self._wanted}"
@@ -289,6 +296,7 @@ class Sink:
             blob=blob,
             size=summary.get("size", 0),
             inodes=summary.get("entries", 0),
+            length=self.inflated,
             map="single" if self._importer.unpacker.is_single else "root",
             whiteouts=summary.get("whiteouts", "device"),
             created=time.time(),

@@ -8,8 +8,6 @@ hostile until every field that podpy uses was checked for its type.  Hot path:
 
 from __future__ import annotations
 
-import os
-
 from podpy import files
 from podpy.errors import ImageError
 from podpy.model import Descriptor, HealthCheck, Image, ImageConfig, Platform
@@ -328,60 +326,35 @@ def layer_type(compression: str) -> str:
     return f"{OCI_LAYER}+{compression}"
 
 
-_MACHINES = {
-    "x86_64": ("amd64", ""),
-    "aarch64": ("arm64", "v8"),
-    "armv7l": ("arm", "v7"),
-    "armv6l": ("arm", "v6"),
-    "i686": ("386", ""),
-    "i386": ("386", ""),
-    "ppc64le": ("ppc64le", ""),
-    "s390x": ("s390x", ""),
-    "riscv64": ("riscv64", ""),
-    "loongarch64": ("loong64", ""),
+_DOCKER_TYPES = {
+    OCI_CONFIG: DOCKER_CONFIG,
+    DOCKER_CONFIG: DOCKER_CONFIG,
+    OCI_LAYER: DOCKER_LAYER,
+    DOCKER_LAYER: DOCKER_LAYER,
+    f"{OCI_LAYER}+gzip": f"{DOCKER_LAYER}.gzip",
+    f"{DOCKER_LAYER}.gzip": f"{DOCKER_LAYER}.gzip",
 }
 
 
-def host_platform() -> Platform:
-    """What this machine runs, in the spelling of Go and of image indexes."""
-    machine = os.uname().machine
-    architecture, variant = _MACHINES.get(machine, (machine, ""))
-    return Platform(os="linux", architecture=architecture, variant=variant)
+def to_docker(manifest: Mapping[str, Any]) -> bytes:
+    """The docker schema 2 manifest of the same configuration and layers.
 
-
-def choose(entries: tuple[Descriptor, ...], wanted: Platform) -> Descriptor:
-    """The manifest of an index for a platform (this machine's where a field is empty).
-
-    An exact variant is best, then none stated, then the nearest older one (an
-    arm v7 machine runs v6 and v5).  Raises :class:`ImageError` with what there is.
+    Raises :class:`ImageError` for layers that docker's format cannot name (zstd).
     """
-    host = host_platform()
-    architecture = wanted.architecture or host.architecture
-    variant = wanted.variant or (host.variant if architecture == host.architecture else "")
-    best: tuple[int, Descriptor] | None = None
-    for entry in entries:
-        found = entry.platform
-        if found is None or found.os != wanted.os or found.architecture != architecture:
-            continue
-        rank = _variant_rank(found.variant, variant)
-        if rank >= 0 and (best is None or rank < best[0]):
-            best = (rank, entry)
-    if best is not None:
-        return best[1]
-    if len(entries) == 1 and entries[0].platform is None:
-        return entries[0]
-    offered = ", ".join(sorted({str(e.platform) for e in entries if e.platform is not None}))
-    sought = Platform(os=wanted.os, architecture=architecture, variant=variant)
-    raise ImageError(f"image index: nothing for {sought}; it has {offered or 'no platforms'}")
 
+    def converted(found: Descriptor) -> dict[str, Any]:
+        kind = _DOCKER_TYPES.get(found.media_type)
+        if kind is None:
+            raise ImageError(
+                f"manifest: docker's format has no {found.media_type!a}",
+                hint="save it in an OCI format",
+            )
+        return {"mediaType": kind, "size": found.size, "digest": found.digest}
 
-def _variant_rank(found: str, wanted: str) -> int:
-    """0 is best, -1 does not run."""
-    if found == wanted:
-        return 0
-    if not found or not wanted:
-        return 1
-    have, want = found.removeprefix("v"), wanted.removeprefix("v")
-    if have.isdigit() and want.isdigit() and int(have) < int(want):
-        return 1 + int(want) - int(have)
-    return -1
+    document = {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_MANIFEST,
+        "config": converted(config_descriptor(manifest)),
+        "layers": [converted(layer) for layer in layer_descriptors(manifest)],
+    }
+    return files.dumps(document).encode()

@@ -102,7 +102,7 @@ def write(store: Store, name: Name) -> None:
     path = _path(store, name.reference, name.manifest.digest)
     with files.lock(f"{store.locks}/index"):
         old = _read_file(path) if name.reference else None
-        if old is not None and old.manifest.digest != name.manifest.digest:
+        if old is not None and old.image != name.image:
             _keep_as_dangling(store, old)
         files.write_json(path, model.to_dict(name), durable=True)
         if name.reference:

@@ -1,0 +1,180 @@
+"""``rmi`` and ``image prune``: names go first, then whatever no name reaches any more.
+
+An image in use is protected by its containers' records: a name is taken away
+under the image's exclusive lock, after looking for containers; ``run`` holds
+the shared one until its record stands.  A kill between the two steps leaves
+blobs and layers without a name, which the next removal or ``prune`` collects.
+"""
+
+from __future__ import annotations
+
+from podpy import files
+from podpy.engine import image_filters, images
+from podpy.engine.context import Outcome
+from podpy.errors import Conflict, ImageError, NotFound, PodpyError, StoreError, UsageError
+from podpy.storage import collect, containers, manifests, names, staging
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from podpy.engine.context import Context
+    from podpy.model import Container
+    from podpy.paths import Store
+    from podpy.storage.names import Name
+
+PRUNE_FILTERS = ("dangling", "label", "label!", "until")
+
+
+def remove(
+    ctx: Context,
+    names: Sequence[str],
+    *,
+    force: bool = False,
+    all: bool = False,
+    ignore: bool = False,
+    prune: bool = True,
+) -> tuple[Outcome, ...]:
+    """Take names away, and images that have none left.
+
+    Each thing done is an outcome: ``Untagged: NAME``, ``Deleted: sha256:ID``.
+    ``force`` removes an image with all its names, and one that stopped
+    containers stand on (they keep its layers); never that of a live container.
+    ``prune`` also removes the dangling images it was made from.
+    """
+    if all == bool(names):
+        raise UsageError("rmi: give images, or --all and no image")
+    targets = names or sorted({image.id for image in images.list(ctx)})
+    done: list[Outcome] = []
+    for text in targets:
+        try:
+            done += _remove_one(ctx, text, force=force or all, prune=prune)
+        except NotFound as error:
+            if not ignore:
+                done.append(Outcome(name=text, error=error))
+        except PodpyError as error:
+            done.append(Outcome(name=text, error=error))
+    if any(outcome.error is None for outcome in done):
+        sweep(ctx.store)
+    return tuple(done)
+
+
+def sweep(store: Store) -> list[str]:
+    """Delete blobs and layers that nothing reaches, and what dead processes left in ``tmp/``."""
+    staging.sweep(store)
+    in_use = {layer for c in containers.every(store) for layer in c.record.layers}
+    return collect.collect(store, in_use)
+
+
+def _remove_one(ctx: Context, text: str, *, force: bool, prune: bool) -> Iterator[Outcome]:
+    """One argument: a tag of several goes alone, otherwise the image with it."""
+    found = images.find_name(ctx, text)
+    with files.lock(f"{ctx.store.locks}/image.{found.image}"):
+        known = [name for name in names.read_all(ctx.store) if name.image == found.image]
+        if not known:
+            raise NotFound(f"{text}: image not known")
+        by_id = found.image.startswith(text.removeprefix("sha256:"))
+        tags = [name.reference for name in known if name.reference]
+        if not by_id and len(tags) > 1:
+            names.remove(ctx.store, found)
+            return iter((_untagged(found),))
+        if by_id and len(tags) > 1 and not force:
+            raise Conflict(
+                f"{text}: unable to delete image by id with more than one tag"
+                f" ({', '.join(tags)})",
+                hint="name one of the tags, or force the removal with -f",
+            )
+        _check_unused(ctx, found, force=force)
+        parents = _dangling_parents(ctx, found) if prune else []
+        for name in known:
+            names.remove(ctx.store, name)
+    done = [_untagged(name) for name in known if name.reference]
+    done.append(_deleted(found))
+    for parent in parents:
+        done += _remove_parent(ctx, parent)
+    return iter(done)
+
+
+def _untagged(name: Name) -> Outcome:
+    return Outcome(name=f"Untagged: {name.reference}", id=name.image)
+
+
+def _deleted(name: Name) -> Outcome:
+    return Outcome(name=f"Deleted: sha256:{name.image}", id=name.image)
+
+
+def _users(ctx: Context, image_id: str) -> list[Container]:
+    return [c for c in containers.every(ctx.store) if c.record.image_id == image_id]
+
+
+def _check_unused(ctx: Context, name: Name, *, force: bool) -> None:
+    """Docker's rule: a stopped container can be overruled, a live one cannot."""
+    users = _users(ctx, name.image)
+    live = [c for c in users if c.status.is_live]
+    shown = name.reference or name.image[:12]
+    if live:
+        raise Conflict(
+            f"{shown}: image is in use by running container {live[0].record.name}",
+            hint=f"`podpy rm -f {live[0].record.name}` first",
+        )
+    if users and not force:
+        raise Conflict(
+            f"{shown}: image is in use by container {users[0].record.name}",
+            hint=f"`podpy rm {users[0].record.name}` first, or force the removal with -f",
+        )
+
+
+def _dangling_parents(ctx: Context, found: Name) -> list[Name]:
+    """Unnamed images whose layers are the lower part of this one's, and of no other's."""
+    try:
+        stack = manifests.load(ctx.store, found).diff_ids
+    except (StoreError, ImageError):
+        return []
+    parents: list[tuple[Name, tuple[str, ...]]] = []
+    others: list[tuple[Name, tuple[str, ...]]] = []
+    for name in names.read_all(ctx.store):
+        if name.image == found.image:
+            continue
+        try:
+            layers = manifests.load(ctx.store, name).diff_ids
+        except (StoreError, ImageError):
+            continue
+        is_parent = name.is_dangling and len(layers) < len(stack) and _starts(stack, layers)
+        (parents if is_parent else others).append((name, layers))
+    return [
+        name for name, layers in parents if not any(_starts(other, layers) for _, other in others)
+    ]
+
+
+def _starts(stack: tuple[str, ...], layers: tuple[str, ...]) -> bool:
+    return stack[: len(layers)] == layers
+
+
+def _remove_parent(ctx: Context, name: Name) -> list[Outcome]:
+    with files.lock(f"{ctx.store.locks}/image.{name.image}"):
+        if _users(ctx, name.image):
+            return []
+        names.remove(ctx.store, name)
+    return [_deleted(name)]
+
+
+def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tuple[Outcome, ...]:
+    """Remove dangling images (``all``: every image) that no container stands on."""
+    image_filters.check(filters, PRUNE_FILTERS)
+    wishes = [text for text in filters if not text.startswith("dangling=")]
+    if "dangling=false" in filters:
+        all = True
+    done: list[Outcome] = []
+    for image in images.list(ctx, filters=wishes):
+        if image.names and not all:
+            continue
+        with files.lock(f"{ctx.store.locks}/image.{image.id}"):
+            if _users(ctx, image.id):
+                continue
+            gone = [name for name in names.read_all(ctx.store) if name.image == image.id]
+            for name in gone:
+                names.remove(ctx.store, name)
+        if gone:
+            done.append(Outcome(name=image.id, id=image.id))
+    sweep(ctx.store)
+    return tuple(done)
