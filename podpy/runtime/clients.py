@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # down (as a pipe would), and any other client is sent away.
 BOUND = 1 << 20
 
-_CARRIED = ("lagging", "waiting", "mark", "log_fd")
+_CARRIED = ("lagging", "dismissed", "waiting", "mark", "log_fd")
 
 
 class Client:
@@ -32,6 +32,7 @@ class Client:
         self.wants = wants
         self.foreground = foreground
         self.lagging = False
+        self.dismissed = False
         self.gone = False
         self.waiting = 0  # bytes in the queue
         self.mark = 0  # where in the log the first waiting output is
@@ -70,6 +71,8 @@ class Client:
 
     def send(self, word: bytes, data: bytes = b"") -> None:
         """Send one frame, now or when the client has room for it."""
+        if self.dismissed and word != frames.REFUSED:
+            return
         if not self.pending:
             try:
                 posix.writev(self.fd, (word, data))
@@ -89,6 +92,7 @@ class Client:
             while self._queue:
                 posix.write(self.fd, self._queue[0])
                 self.waiting -= len(self._queue.pop(0)) - 1
+            self.gone = self.dismissed
         except BlockingIOError:
             pass
         except OSError:
@@ -112,10 +116,13 @@ class Client:
         self.log_fd = -1
 
     def dismiss(self, reason: bytes) -> None:
-        """End the connection, and say why."""
+        """End the connection when the client has read so far, and say why."""
         self._queue.clear()
+        self.waiting = 0
+        self.wants = b""
+        self.dismissed = True
         self.send(frames.REFUSED, reason)
-        self.gone = True
+        self.gone = self.gone or not self.pending
 
     def close(self) -> None:
         posix.close(self.fd)

@@ -132,7 +132,10 @@ class Traffic:
         finally:
             listener.detach()
         posix.set_inheritable(accepted, False)
-        self._add(Client(accepted))
+        client = Client(accepted)
+        self._add(client)
+        self._receive(client)  # what it wants counts from now, not from the next turn
+        self._settle()
 
     def _on_client(self, fd: int, events: int) -> None:
         client = self._clients[fd]
