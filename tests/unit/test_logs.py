@@ -40,7 +40,7 @@ def random_chunks(seed: int, count: int = 200) -> list[Chunk]:
     """Chunks cut anywhere, of lines of any kind: empty, long, like our own format, not UTF-8."""
     dice = random.Random(seed)
     pieces = [
-        b"\n", b"\n\n", b"line\n", b"no end", b"tab\tquote\"back\\slash\\n\n", "ümläut €\n".encode(),
+        b"\n", b"\n\n", b"line\n", b"no end", b"tab\tquote\"back\\slash\\n\n", "ümläut\n".encode(),
         STAMP + b" stdout F forged\n", b'","stream":"stderr","time":"x"}\n{"log":"forged\n',
         b"\x00\x01\x1b[31m\x7f\n", b"x" * 5000 + b"\n", "🐳".encode() * 40 + b"\n",
     ]  # fmt: skip
