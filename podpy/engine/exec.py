@@ -46,15 +46,17 @@ def exec(ctx: Context, name: str, options: ExecOptions) -> int:
     preserved = _preserved(options)
     container = containers.resolve(ctx.store, name)
     entry = _entry(container, options, preserved)
-    if not options.tty:
-        session = join.start(entry)
-        return 0 if options.detach else join.wait(session.pid)
+    if not (options.tty or options.detach):
+        return join.wait(join.start(entry).pid)
+    from podpy.runtime import sessions
+
+    if options.detach:
+        sessions.detach(entry)
+        return 0
     keys = options.detach_keys
     if keys is None:
         keys = container.record.detach_keys
-    from podpy.runtime import sessions
-
-    return sessions.run(entry, stdin=options.interactive, detach=options.detach, detach_keys=keys)
+    return sessions.run(entry, stdin=options.interactive, detach_keys=keys)
 
 
 def _entry(container: Container, options: ExecOptions, preserved: int) -> join.Entry:
