@@ -60,6 +60,14 @@ def base() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cgroup() -> Iterator[host.OwnCgroup]:
+    """This worker's part of the cgroups that run.sh delegated."""
+    own = host.OwnCgroup(os.environ.get("PYTEST_XDIST_WORKER", "main"))
+    yield own
+    own.close()
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One directory for all workers of this run."""
@@ -98,20 +106,22 @@ def directory(base: Path) -> Path:
 
 
 @pytest.fixture
-def empty_podpy(directory: Path, watch: processes.Watch) -> Iterator[Podpy]:
+def empty_podpy(directory: Path, watch: processes.Watch, cgroup: host.OwnCgroup) -> Iterator[Podpy]:
     """podpy with a store that does not exist before its first command."""
     host.require("newuidmap", "subids")
-    runner = Podpy(directory)
+    runner = Podpy(directory, cgroup)
     yield runner
     runner.clean_up(watch)
 
 
 @pytest.fixture
-def podpy(directory: Path, template: Path, watch: processes.Watch) -> Iterator[Podpy]:
+def podpy(
+    directory: Path, template: Path, watch: processes.Watch, cgroup: host.OwnCgroup
+) -> Iterator[Podpy]:
     """podpy with a store of its own that holds the busybox image."""
     host.require("newuidmap", "subids")
     clone_template(template, directory)
-    runner = Podpy(directory)
+    runner = Podpy(directory, cgroup)
     yield runner
     runner.clean_up(watch)
 
@@ -127,7 +137,7 @@ def users_image(podpy: Podpy) -> str:
 
 
 @pytest.fixture(scope="session")
-def podman_session(base: Path) -> Iterator[Podman]:
+def podman_session(base: Path, cgroup: host.OwnCgroup) -> Iterator[Podman]:
     host.require("podman", "conmon", "newuidmap", "subids")
     directory = base / "podman"
     directory.mkdir(mode=0o700)

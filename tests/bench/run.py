@@ -237,6 +237,7 @@ def main() -> None:
     wanted = options.only.split(",") if options.only else list(GROUPS)
     host.require_or_exit("podman", "busybox")
     processes.become_subreaper()
+    cgroup = host.OwnCgroup("main")
     base = os.environ.get("PODPY_TEST_BASE")
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=base))
     bench = Bench(directory, options.rounds)
@@ -254,6 +255,8 @@ def main() -> None:
     finally:
         bench.close()
         shutil.rmtree(directory, ignore_errors=True)
+        processes.reap()
+        cgroup.close()
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def test_a_broken_network_helper(podpy: Podpy, busybox: str, helper: str, script
 
 
 @pytest.fixture
-def small(directory: Path, watch: processes.Watch) -> Iterator[Podpy]:
+def small(directory: Path, watch: processes.Watch, cgroup: host.OwnCgroup) -> Iterator[Podpy]:
     """podpy with its store on a file system of 24 MB."""
     given = os.environ.get("PODPY_TEST_SMALL", "")
     if not given:
@@ -104,7 +104,7 @@ def small(directory: Path, watch: processes.Watch) -> Iterator[Podpy]:
         pytest.skip("needs a small file system, which tests/run.sh mounts as root")
     place = Path(given) / f"store-{os.getpid()}"
     place.mkdir()
-    runner = Podpy(directory)
+    runner = Podpy(directory, cgroup)
     (directory / "data").symlink_to(place)
     yield runner
     runner.clean_up(watch)

@@ -56,26 +56,53 @@ def listing(root: Path) -> set[str]:
     return {path for path in found if not path.startswith("./locks")}
 
 
-def kill_one(podpy: Podpy, watch: processes.Watch, chance: random.Random, argv: list[str]) -> None:
-    """Start the command; after a random while kill it, or one of its descendants."""
-    before = watch.left()
-    command = podpy.start(*argv, stdin=None)
-    time.sleep(chance.uniform(0, 0.12))
-    candidates = sorted(watch.left() - before) or [processes.process(command.pid)]
-    victim = chance.choice(candidates)
-    if victim.alive():
-        try:
-            os.kill(victim.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass  # gone, or a process of the container that only its namespace's owner may kill
-    command.wait(20)
+class Killer:
+    """Kills at random moments, and remembers which, for the message of a failure."""
 
+    def __init__(self, podpy: Podpy, watch: processes.Watch, seed: int) -> None:
+        self.podpy = podpy
+        self.watch = watch
+        self.chance = random.Random(seed)
+        self.history: list[str] = []
 
-def everything_is_accounted_for(podpy: Podpy, watch: processes.Watch) -> bool:
-    """What still runs belongs to a container that ``ps`` shows."""
-    running = podpy("ps", "-q").lines
-    assert running or not watch.left(), [each.describe() for each in watch.left()]
-    return True
+    def kill_one(self, argv: list[str]) -> None:
+        """Start the command; after a random while kill it, or one of its descendants."""
+        before = self.watch.left()
+        command = self.podpy.start(*argv, stdin=None)
+        delay = self.chance.uniform(0, 0.12)
+        time.sleep(delay)
+        candidates = sorted(self.watch.left() - before) or [processes.process(command.pid)]
+        victim = self.chance.choice(candidates)
+        others = [each.describe() for each in candidates if each != victim]
+        self.history.append(
+            f"{' '.join(argv)}: after {delay * 1000:.0f} ms killed {victim.describe()}"
+            f"{' (the command)' if victim.pid == command.pid else ''}; beside it: {others}"
+        )
+        if victim.alive():
+            try:
+                os.kill(victim.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass  # gone, or a process of the container that only its namespace may kill
+        command.wait(20)
+
+    def everything_is_accounted_for(self) -> bool:
+        """What still runs belongs to a container that ``ps`` shows."""
+        running = self.podpy("ps", "-q").lines
+        left = [each.describe() for each in self.watch.left()]
+        assert running or not left, "\n".join(["ps shows nothing, but:", *left, *self.history])
+        return True
+
+    def expect_cleared(self, baseline: set[str]) -> None:
+        """After ``rm`` and ``prune`` nothing differs from the beginning."""
+        clear(self.podpy)
+        self.watch.expect_none()
+        problems = {
+            "more": sorted(listing(self.podpy.store) - baseline),
+            "less": sorted(baseline - listing(self.podpy.store)),
+            "cgroups": self.podpy.cgroup.left() if self.podpy.cgroup else [],
+        }
+        assert not any(problems.values()), "\n".join([str(problems), *self.history])
+        self.history.clear()
 
 
 def clear(podpy: Podpy) -> None:
@@ -91,30 +118,26 @@ def clear(podpy: Podpy) -> None:
 def test_nothing_is_left_after_kills(
     podpy: Podpy, busybox: str, watch: processes.Watch, seed: int, request: pytest.FixtureRequest
 ) -> None:
-    chance = random.Random(seed)
+    killer = Killer(podpy, watch, seed)
     clear(podpy)
     baseline = listing(podpy.store)
     count = KILLS // ROUNDS * (LONG_FACTOR if request.config.getoption("--long") else 1)
     for number in range(count):
-        scene = chance.choice(SCENES)
-        kill_one(podpy, watch, chance, scene(podpy, busybox, f"c{number}"))
+        scene = killer.chance.choice(SCENES)
+        killer.kill_one(scene(podpy, busybox, f"c{number}"))
         if number % 5 == 4:
-            eventually(lambda: everything_is_accounted_for(podpy, watch), timeout=10)
-            clear(podpy)
-            watch.expect_none()
-            assert listing(podpy.store) == baseline
-    clear(podpy)
-    watch.expect_none()
-    assert listing(podpy.store) == baseline
+            eventually(killer.everything_is_accounted_for)
+            killer.expect_cleared(baseline)
+    killer.expect_cleared(baseline)
     assert podpy("run", "--rm", "--network", "none", busybox, "echo", "fine").text == "fine"
 
 
 def test_a_name_of_a_killed_create_can_be_taken_again(
     podpy: Podpy, busybox: str, watch: processes.Watch
 ) -> None:
-    chance = random.Random(7)
+    killer = Killer(podpy, watch, seed=7)
     for _ in range(15):
-        kill_one(podpy, watch, chance, create(podpy, busybox, "same"))
+        killer.kill_one(create(podpy, busybox, "same"))
         done = podpy("create", "--name", "same", busybox, code=None)
         assert done.code == 0 or "already in use" in done.stderr
         podpy("rm", "-f", "same")

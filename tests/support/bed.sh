@@ -29,8 +29,11 @@ lay_cgroups() {
     for controller in $(cat "$cgroup/cgroup.controllers"); do
         echo "+$controller" >"$cgroup/cgroup.subtree_control" 2>/dev/null || true
     done
-    mkdir "$cgroup/session"
-    chown -R "$user:" "$cgroup"
+    # A subtree for each test process, so that what one leaves is not taken for another's.
+    # Processes may move between them, but groups are made within one only.
+    mkdir "$cgroup"/{session,main,gw{0..7}}
+    chown "$user:" "$cgroup/cgroup.procs"
+    chown -R "$user:" "$cgroup"/*/
 }
 
 # A device node of our own over the host's, when the user cannot open the host's.
@@ -87,7 +90,7 @@ check() {
         done < <(find "$cgroup" -name cgroup.procs -exec cat {} + 2>/dev/null)
         while read -r line; do
             leak "cgroup $line"
-        done < <(find "$cgroup" -mindepth 1 -type d ! -path "$cgroup/session")
+        done < <(find "$cgroup" -mindepth 2 -type d)
     fi
     while read -r line; do
         leak "mount $line"

@@ -75,6 +75,7 @@ class FakeServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self.port = int(self._server.server_address[1])
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.address}"

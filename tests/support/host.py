@@ -22,12 +22,57 @@ def program(name: str) -> str:
 
 def cgroup() -> Path | None:
     """The cgroup above ours, when it is delegated to us; groups can be made below it."""
+    own = Path("/sys/fs/cgroup") / _own_cgroup().lstrip("/")
+    if (own / "cgroup.procs").exists() and os.access(own.parent, os.W_OK):
+        return own.parent
+    return None
+
+
+class OwnCgroup:
+    """A cgroup for this test process alone: what is left in it was left by its tests.
+
+    The process sits in a leaf of it; containers are made beside the leaf.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._home = Path("/sys/fs/cgroup") / _own_cgroup().lstrip("/")
+        self.path: Path | None = None
+        prepared = self._home.parent / name  # by tests/support/bed.sh
+        if os.access(prepared, os.W_OK):
+            self.path = prepared
+        elif above := cgroup():
+            self.path = above / f"podpy-test-{os.getpid()}"
+            self.path.mkdir()
+        else:
+            return
+        (self.path / "leaf").mkdir()
+        (self.path / "leaf" / "cgroup.procs").write_text(str(os.getpid()))
+
+    def left(self) -> list[str]:
+        """Names of cgroups that tests made and did not remove."""
+        if self.path is None:
+            return []
+        return sorted(
+            each.name for each in self.path.iterdir() if each.is_dir() and each.name != "leaf"
+        )
+
+    def close(self) -> None:
+        """Go back; the cgroup goes, unless something is left in it, which run.sh will tell."""
+        if self.path is None:
+            return
+        (self._home / "cgroup.procs").write_text(str(os.getpid()))
+        for path in (self.path / "leaf", self.path):
+            try:
+                path.rmdir()
+            except OSError:
+                return
+
+
+def _own_cgroup() -> str:
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         if line.startswith("0::"):
-            own = Path("/sys/fs/cgroup") / line[3:].lstrip("/")
-            if (own / "cgroup.procs").exists() and os.access(own.parent, os.W_OK):
-                return own.parent
-    return None
+            return line[3:]
+    return "/"
 
 
 def subordinate_ids() -> bool:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from support import images, processes
+from support import host, images, processes
 from support.command import Completed, Tool
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -44,8 +44,9 @@ def environment(directory: Path) -> dict[str, str]:
 class Podpy(Tool):
     """The command bound to one store; see :class:`Tool` for how it is called."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, cgroup: host.OwnCgroup | None = None) -> None:
         super().__init__(command(), environment(directory), directory)
+        self.cgroup = cgroup
         self.store = directory / "data" / "podpy"
         self.runtime = directory / "run" / "podpy"
 
@@ -109,6 +110,7 @@ class Podpy(Tool):
             "names": _names(self.store / "containers" / ".names"),
             "staging": self.staging(),
             "runtime": _names(self.runtime),
+            "cgroups": self.cgroup.left() if self.cgroup else [],
             "mounts": [line for line in mounts.splitlines() if f" {self.directory}" in line],
         }
         return [f"{what} left behind: {left}" for what, left in remains.items() if left]
