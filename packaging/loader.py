@@ -8,10 +8,9 @@ a long-lived process goes on with the version it started with when the archive
 is replaced; a child that closed it opens the archive again, if it is the same.
 """
 
-import sys
-
 import marshal
 import posix
+import sys
 from _frozen_importlib import ModuleSpec
 
 
@@ -61,7 +60,7 @@ class Bundle:
 
     def get_source(self, name):
         """For tracebacks; read from the zip archive."""
-        return self._zip().get_source(name)
+        return self._zip().get_data(self.get_filename(name)).decode("utf-8")
 
     def get_data(self, path):
         """A data file by its path, which begins with that of the archive."""

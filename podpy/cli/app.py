@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 from typer._click.exceptions import NoArgsIsHelpError, NoSuchOption
+from typer.completion import completion_init
 from typer.main import get_command
 
 from podpy.cli import container_options, options, output
@@ -32,6 +33,7 @@ _GENERATED = {"run.run": True, "run.create": False}
 
 def run(words: Sequence[str]) -> int:
     """The exit code of ``podpy WORDS...``, parsed by Typer."""
+    completion_init()
     application = get_command(build())
     try:
         code = application.main(list(words), prog_name="podpy", standalone_mode=False)

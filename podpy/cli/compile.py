@@ -1,7 +1,7 @@
-"""Make :mod:`podpy.cli.table` of the Typer application: ``python3 -m podpy.cli.compile``.
+"""Make :mod:`podpy.cli.table` and the manual pages: ``python3 -m podpy.cli.compile``.
 
 The entry point parses plain command lines with that table, so that they need
-not wait for Typer.  The table is checked in; a test proves that it is current.
+not wait for Typer.  What is made is checked in; a test proves that it is current.
 """
 
 from __future__ import annotations
@@ -105,9 +105,16 @@ def _arguments(command: Any) -> str:
 
 
 def main() -> None:
-    from podpy.cli import table
+    from podpy.cli import manual, table
 
-    files.write_atomic(os.path.abspath(table.__file__), source(), mode=0o644)
+    here = os.path.abspath(table.__file__)
+    files.write_atomic(here, source(), mode=0o644)
+    directory = os.path.join(here.rpartition("/podpy/")[0], "man")
+    files.make_directory(directory, 0o755)
+    for name in files.list_directory(directory):
+        files.unlink(os.path.join(directory, name))
+    for name, text in manual.pages().items():
+        files.write_atomic(os.path.join(directory, name), text, mode=0o644)
 
 
 if __name__ == "__main__":

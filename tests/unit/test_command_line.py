@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pathlib
 import random
 from typing import Any
 
@@ -18,7 +19,7 @@ pytest.importorskip("typer")
 import typer
 from typer.main import get_command
 
-from podpy.cli import app, commands, parse, session, table
+from podpy.cli import app, commands, manual, parse, session, table
 from podpy.cli import compile as compiler
 from podpy.cli.container_options import _OPTIONS
 from podpy.engine.options import ContainerOptions
@@ -191,3 +192,9 @@ def test_both_parsers_make_the_same_call_or_refuse(path: str, application: Any) 
 def test_both_refuse_what_is_no_command(words: str, application: Any) -> None:
     assert by_table(words.split()) is None
     assert by_typer(application, words.split()) is None
+
+
+def test_the_manual_is_current() -> None:
+    directory = pathlib.Path(table.__file__).parents[2] / "man"
+    kept = {path.name: path.read_text(encoding="utf-8") for path in directory.iterdir()}
+    assert kept == manual.pages(), "run python3 -m podpy.cli.compile"
