@@ -76,19 +76,26 @@ class Bundle:
             exec(marshal.loads(posix.pread(self._fd, size, offset)), module.__dict__)
 
 
-def load(module: str, function: str) -> Callable[[str], object]:
-    """``module.function``, from the bundle or wherever the caller's code comes from."""
+def load(entry: str) -> Callable[..., object]:
+    """The function ``"module:function"``, from the bundle or wherever our code comes from."""
+    module, _, function = entry.partition(":")
     __import__(module)
-    found: Callable[[str], object] = getattr(sys.modules[module], function)
+    found: Callable[..., object] = getattr(sys.modules[module], function)
     return found
 
 
-def reexecute(task: dict[str, Any], carried: dict[str, Any], descriptors: list[int]) -> None:
-    """Become a lean supervisor; returns (by ``OSError``) only where that is impossible."""
+def reexecute(
+    entry: str, task: dict[str, Any], carried: dict[str, Any], descriptors: list[int]
+) -> None:
+    """Go on as ``entry(task, carried)`` in a new interpreter that inherits ``descriptors``.
+
+    ``entry`` is ``"module:function"``.  Raises ``OSError`` where it is impossible.
+    """
     names = [f"podpy.runtime.{name}" for name in _SUPERVISOR]
     if task["remove"] and task.get("sweep"):
         names += [f"podpy.{name}" for name in _SWEEP]
-    bundle = _bundle(names, {"task": task, "carried": carried, "descriptors": descriptors})
+    state = {"entry": entry, "arguments": (task, carried), "descriptors": descriptors}
+    bundle = _bundle(names, state)
     kept = {bundle, *descriptors}
     for entry in posix.listdir("/proc/self/fd"):
         if int(entry) > 2:
@@ -108,7 +115,7 @@ def reexecute(task: dict[str, Any], carried: dict[str, Any], descriptors: list[i
 
 
 def wake(fd: int) -> None:
-    """The first call in the new interpreter: supervise on."""
+    """The first call in the new interpreter."""
     end = posix.fstat(fd).st_size - _TAIL
     start = int.from_bytes(posix.pread(fd, _TAIL, end), "little")
     index = marshal.loads(posix.pread(fd, end - start, start))
@@ -117,9 +124,7 @@ def wake(fd: int) -> None:
     finders: list[Any] = sys.meta_path
     finders.insert(0, Bundle(fd, index["code"]))
     name_process()
-    from podpy.runtime.supervisor import Supervisor
-
-    Supervisor(index["task"], index["carried"]).supervise()
+    load(index["entry"])(*index["arguments"])
 
 
 def name_process() -> None:

@@ -22,7 +22,7 @@ import _signal
 import posix
 import time
 
-from podpy.runtime import frames, logs, teardown
+from podpy.runtime import frames, lean, logs, teardown
 from podpy.runtime.loop import IN, Loop
 from podpy.runtime.traffic import Traffic
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _CAUGHT = (_signal.SIGCHLD, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1)
 _IGNORED = (_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
 _STREAMS = ("stdin_fd", "stdout_fd", "stderr_fd")
+_RESUME = "podpy.runtime.supervisor:resume"
 _LEAN_AFTER = 1.0  # seconds a foreground container runs before its supervisor slims
 
 
@@ -90,6 +91,11 @@ def run(task: dict[str, Any]) -> int:
     task["stop_signal"] = signals.number(task["stop_signal"])
     _let_go(task)
     return Supervisor(task).supervise()
+
+
+def resume(task: dict[str, Any], carried: dict[str, Any]) -> None:
+    """Go on after the re-execution."""
+    Supervisor(task, carried).supervise()
 
 
 def _let_go(task: dict[str, Any]) -> None:
@@ -207,11 +213,9 @@ class Supervisor:
 
     def _slim(self) -> None:
         """Re-execute as a lean supervisor; where that fails, go on as we are."""
-        from podpy.runtime import lean
-
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _CAUGHT)  # none may meet the bare interpreter
         try:
-            lean.reexecute(self.task, self.carry(), self.descriptors())
+            lean.reexecute(_RESUME, self.task, self.carry(), self.descriptors())
         except OSError:
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _CAUGHT)
 
@@ -310,12 +314,9 @@ class Supervisor:
             pass  # removed under us, or a full disk: liveness tells the truth then
 
     def _delete(self, tree: str) -> None:
-        module, _, function = self.task.get("sweep", "").partition(":")
-        if not module:
+        if not self.task.get("sweep"):
             return  # it lies in tmp/ under our name: the next sweep takes it
-        from podpy.runtime import lean
-
         try:
-            lean.load(module, function)(tree)
+            lean.load(self.task["sweep"])(tree)
         except Exception:  # whatever it is, nobody is left to hear it, and a sweep follows
             return
