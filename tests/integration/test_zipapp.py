@@ -96,7 +96,8 @@ def test_modules_can_be_had_as_code_and_as_source(archive: Path) -> None:
     start = bootstrap(archive)
     probe = (
         "import podpy.errors as m; loader = m.__spec__.loader; "
-        "print(loader.get_code('podpy.errors').co_name, 'PodpyError' in loader.get_source(m.__name__),"
+        "name = m.__name__\n"
+        "print(loader.get_code(name).co_name, 'PodpyError' in loader.get_source(name),"
         " loader.is_package('podpy'), m.__file__)"
     )
     done = run("/usr/bin/python3", "-I", "-S", "-c", start + probe, str(archive))
