@@ -53,12 +53,15 @@ def duration(text: str, option: str) -> float:
     rest, total = text.strip(), 0.0
     if _is_decimal(rest):
         return float(rest)
+    wrong = UsageError(f"{option}: invalid duration {text!r}", hint="for example 1h30m")
+    if not rest:
+        raise wrong
     while rest:
         digits = _leading_number(rest)
         rest = rest[len(digits) :]
         unit = next((u for u in ("ns", "us", "µs", "ms", "s", "m", "h") if rest.startswith(u)), "")
         if not unit or not _is_decimal(digits):
-            raise UsageError(f"{option}: invalid duration {text!r}", hint="for example 1h30m")
+            raise wrong
         total += float(digits) * _SECONDS[unit]
         rest = rest[len(unit) :]
     return total
