@@ -161,9 +161,8 @@ def load(ctx: Context, *, input_: opt.Input = "", quiet: opt.Silent = False) -> 
         raise UsageError(
             "load: standard input is a terminal", hint="name an archive by --input, or redirect one"
         )
-    for loaded in images.load(ctx, input_ or "-"):
-        for name in loaded.names or (f"sha256:{loaded.id}",):
-            output.line(f"Loaded image: {name}")
+    for name in images.load(ctx, input_):
+        output.line(f"Loaded image: {name}")
 
 
 def save(
