@@ -67,21 +67,33 @@ def _not_serialisable(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _encoder(indent: str | None, separators: tuple[str, str], sort: bool) -> Any:
-    escape = _json.encode_basestring
+def _encoder(separators: tuple[str, str], sort: bool, escape: Any) -> Any:
     return _json.make_encoder(
         {}, _not_serialisable, escape, None, separators[1], separators[0], sort, False, False
     )
 
 
-_encode = _encoder(None, (",", ":"), False)
-_encode_sorted = _encoder(None, (",", ":"), True)
+_encode = _encoder((",", ":"), False, _json.encode_basestring)
+_encode_sorted = _encoder((",", ":"), True, _json.encode_basestring)
+_encode_ascii = _encoder((",", ":"), False, _json.encode_basestring_ascii)
+_encode_sorted_ascii = _encoder((",", ":"), True, _json.encode_basestring_ascii)
 
 
 def dumps(value: Any, *, sort_keys: bool = False) -> str:
-    """Compact JSON text of ``value`` (dict, list, str, int, float, bool, None)."""
+    """Compact JSON text of ``value`` (dict, list, str, int, float, bool, None).
+
+    Bytes of a path or argument that are not UTF-8 (surrogates in Python's
+    texts) are written as escapes, and :func:`loads` gives them back.
+    """
     encode = _encode_sorted if sort_keys else _encode
-    return "".join(encode(value, 0))
+    text = "".join(encode(value, 0))
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            encode = _encode_sorted_ascii if sort_keys else _encode_ascii
+            text = "".join(encode(value, 0))
+    return text
 
 
 def read_bytes(path: str, *, dir_fd: int | None = None, limit: int = 64 << 20) -> bytes:
