@@ -134,6 +134,7 @@ def _finish(store: Store, record: ContainerRecord, state: ContainerState) -> Con
     if record.remove:
         discard(store, record)
         return None
+    remove_cgroup(record, state)
     if not state.finished or state.error:
         # Corrected by the reader: make it what is written, too.
         state = replace(state, finished=state.finished or time.time())
@@ -152,11 +153,25 @@ def write_state(store: Store, record: ContainerRecord, state: ContainerState) ->
 
 def discard(store: Store, record: ContainerRecord, *, anonymous_volumes: bool = True) -> None:
     """Remove a container that is not live, with its anonymous volumes."""
+    remove_cgroup(record, containers.read_state(store, record.id))
     containers.remove(store, record)
     if anonymous_volumes:
         for mount in record.mounts:
             if mount.type == "volume" and mount.anonymous:
                 _remove_volume(store, mount.source)
+
+
+def remove_cgroup(record: ContainerRecord, state: ContainerState) -> None:
+    """Remove the cgroup that a killed supervisor left, and whatever still runs in it.
+
+    One that was made before the state could name it is where cgroups are made.
+    """
+    from podpy.kernel import cgroup
+
+    above = cgroup.delegated()
+    for path in (state.cgroup, f"{above}/podpy-{record.id}" if above else ""):
+        if path:
+            cgroup.remove(path)
 
 
 def _remove_volume(store: Store, name: str) -> None:

@@ -236,7 +236,17 @@ def sweep(store: Store) -> None:
                 if not _holder(store, name):
                     files.unlink(_reservation(store, name))
                 lock.remove()
+    _sweep_temporaries(store.container_names)
     staging.sweep(store)
+
+
+def _sweep_temporaries(directory: str) -> None:
+    """Remove the half-written files of dead processes (:func:`podpy.files.temporary_name`)."""
+    for name in os.listdir(directory):
+        parts = name.rsplit(".", 3)
+        is_temporary = name.startswith(".") and len(parts) == 4 and parts[3] == "tmp"
+        if is_temporary and parts[1].isdigit() and process.start_time(int(parts[1])) < 0:
+            files.unlink(f"{directory}/{name}")
 
 
 # --- reading -----------------------------------------------------------------
