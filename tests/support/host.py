@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.polling import eventually
+
 STRICT = os.environ.get("CI", "") not in ("", "0", "false")
 #: Some modules are packaged for the system's interpreter only.
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -56,6 +58,15 @@ class OwnCgroup:
             each.name for each in self.path.iterdir() if each.is_dir() and each.name != "leaf"
         )
 
+    def clear(self) -> None:
+        """Kill and remove what is left, so that the next test is not blamed for it."""
+        for name in self.left():
+            assert self.path is not None
+            (self.path / name / "cgroup.kill").write_text("1")
+            inner = sorted((self.path / name).rglob("*/"), reverse=True)
+            for path in (*inner, self.path / name):
+                eventually(lambda path=path: _removed(path), timeout=5)  # type: ignore[misc]
+
     def close(self) -> None:
         """Go back; the cgroup goes, unless something is left in it, which run.sh will tell."""
         if self.path is None:
@@ -66,6 +77,16 @@ class OwnCgroup:
                 path.rmdir()
             except OSError:
                 return
+
+
+def _removed(path: Path) -> bool:
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _own_cgroup() -> str:

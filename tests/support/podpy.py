@@ -94,6 +94,8 @@ class Podpy(Tool):
         except AssertionError as error:
             problems.append(str(error))
             watch.kill()
+        if self.cgroup:
+            self.cgroup.clear()
         self._remove_directory()
         assert not problems, "\n".join(problems)
 
