@@ -194,7 +194,8 @@ class Extractor:
         self._forget()
 
     def _finish_directory(self, fd: int, entry: Entry) -> None:
-        self._own(fd, entry)
+        if entry.uid or entry.gid:
+            self._own(fd, entry)
         os.fchmod(fd, entry.mode)
         for name, value in entry.xattrs.items():
             _set_xattr(fd, name, value)
@@ -257,7 +258,8 @@ class Extractor:
             return
         name = path[path.rfind(b"/") + 1 :]
         os.mkfifo(name, entry.mode & 0o777, dir_fd=parent)
-        self._own_at(parent, name, entry)
+        if entry.uid or entry.gid:
+            self._own_at(parent, name, entry)
         # chmod(2) follows links, but this FIFO was made just now in a tree of our own.
         os.chmod(name, entry.mode, dir_fd=parent)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
@@ -312,16 +314,17 @@ class Extractor:
     # --- owners --------------------------------------------------------------
 
     def _own(self, fd: int, entry: Entry) -> None:
-        if not (self._single and (entry.uid or entry.gid)):
+        """Give an owner other than root, which everything here has from the start."""
+        if self._single:
+            os.setxattr(fd, OWNER_XATTR, f"{entry.uid}:{entry.gid}".encode())
+        else:
             os.fchown(fd, entry.uid, entry.gid)
-            return
-        os.setxattr(fd, OWNER_XATTR, f"{entry.uid}:{entry.gid}".encode())
 
     def _own_at(self, parent: int, name: bytes, entry: Entry) -> None:
         """Owners of what has no descriptor to speak of: links and FIFOs hold no ``user.*``."""
         if not self._single:
             os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-        elif entry.uid or entry.gid:
+        else:
             self._record(entry, "symlink" if entry.kind == tar.SYMLINK else "fifo")
 
     def _record(self, entry: Entry, kind: str) -> None:
