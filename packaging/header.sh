@@ -18,6 +18,9 @@ if sys.version_info < (3, 10): sys.exit("Error: podpy needs Python 3.10 or newer
 del sys.argv[0]
 import _frozen_importlib_external as e, marshal, posix
 PATH = sys.argv[0]
+for FD in 0, 1, 2:
+    try: posix.fstat(FD)
+    except OSError: posix.open("/dev/null", posix.O_RDWR)
 START, SIZE = {@BUNDLES@}.get(e.MAGIC_NUMBER, (0, 0))
 if START:
     PATH = PATH if PATH[0] == "/" else posix.getcwd() + "/" + PATH

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 from typer._click.exceptions import NoArgsIsHelpError, NoSuchOption
-from typer.completion import completion_init
+from typer._completion_classes import completion_init
 from typer.main import get_command
 
 from podpy.cli import container_options, options, output

@@ -153,15 +153,17 @@ def _history_fields(*, human: bool, no_trunc: bool) -> Mapping[str, Callable[...
     }
 
 
-def load(ctx: Context, *, input_: opt.Input = "", quiet: opt.Silent = False) -> None:
+def load(
+    ctx: Context, *, input_: opt.Input = "", quiet: opt.Silent = False, platform: opt.Platform = ""
+) -> None:
     """Load images from an archive (docker-archive or oci-archive, compressed or not)."""
     from podpy.engine import images
 
     if not input_ and sys.stdin.isatty():
         raise UsageError(
-            "load: standard input is a terminal", hint="name an archive by --input, or redirect one"
+            "standard input is a terminal", hint="name an archive by --input, or redirect one"
         )
-    for name in images.load(ctx, input_):
+    for name in images.load(ctx, input_, platform=platform):
         output.line(f"Loaded image: {name}")
 
 
@@ -176,6 +178,10 @@ def save(
     """Save images as an archive."""
     from podpy.engine import images
 
+    if not output_ and sys.stdout.isatty():
+        raise UsageError(
+            "refusing to write an archive to a terminal", hint="use --output, or redirect it"
+        )
     images.save(ctx, names, output_, format=format_)
 
 
@@ -192,10 +198,11 @@ def import_(
     variant: opt.Variant = "",
 ) -> None:
     """Make an image of a tar archive that holds a root file system."""
-    from podpy.engine import images, platforms
+    from podpy.engine import images
 
-    wanted = platforms.wanted("", os_, arch, variant) if os_ or arch or variant else None
-    made = images.import_(ctx, source, reference, message=message, changes=change, platform=wanted)
+    made = images.import_(
+        ctx, source, reference, change=change, message=message, arch=arch, os=os_, variant=variant
+    )
     output.line(f"sha256:{made}")
 
 

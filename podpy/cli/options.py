@@ -234,7 +234,10 @@ Output = Annotated[
     str, Option("--output", "-o", metavar="FILE", help="Write to a file, not standard output.")
 ]
 ArchiveFormat = Annotated[
-    str, Option("--format", metavar="FORMAT", help="docker-archive or oci-archive.")
+    str,
+    Option(
+        "--format", metavar="FORMAT", help="docker-archive, oci-archive, oci-dir or docker-dir."
+    ),
 ]
 Change = Annotated[
     tuple[str, ...],

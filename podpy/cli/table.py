@@ -179,7 +179,7 @@ COMMANDS = (
     ),
     (
         "images", "load", True, True,
-        "input_,--input,-i !quiet,--quiet,-q",
+        "input_,--input,-i !quiet,--quiet,-q platform,--platform",
         "",
     ),
     (
