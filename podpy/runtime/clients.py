@@ -35,9 +35,9 @@ class Client:
         self.dismissed = False
         self.gone = False
         self.waiting = 0  # bytes in the queue
-        self.mark = 0  # where in the log the first waiting output is
+        self.mark = 0  # where in the log a client goes on that was too slow
         self.log_fd = -1  # the log, on its way to a client that was too slow
-        self._queue: list[bytearray] = []
+        self._queue: list[tuple[bytearray, int]] = []  # frames, and where the log has them
         posix.set_blocking(fd, False)
 
     @classmethod
@@ -46,13 +46,13 @@ class Client:
         client = cls(carried["fd"], carried["wants"], foreground=carried["foreground"])
         for name in _CARRIED:
             setattr(client, name, carried[name])
-        client._queue = [bytearray(frame) for frame in carried["queue"]]
+        client._queue = [(bytearray(frame), position) for frame, position in carried["queue"]]
         return client
 
     def carry(self) -> dict[str, Any]:
         """Everything about this client in values that ``marshal`` knows."""
         carried = {name: getattr(self, name) for name in ("fd", "wants", "foreground", *_CARRIED)}
-        carried["queue"] = [bytes(frame) for frame in self._queue]
+        carried["queue"] = [(bytes(frame), position) for frame, position in self._queue]
         return carried
 
     @property
@@ -65,11 +65,9 @@ class Client:
         if self.lagging or b"w" in self.wants:
             self.notify()
         elif (b"o" if word == frames.STDOUT else b"e") in self.wants:
-            if not self._queue:
-                self.mark = position
-            self.send(word, data)
+            self.send(word, data, position)
 
-    def send(self, word: bytes, data: bytes = b"") -> None:
+    def send(self, word: bytes, data: bytes = b"", position: int = 0) -> None:
         """Send one frame, now or when the client has room for it."""
         if self.dismissed and word != frames.REFUSED:
             return
@@ -82,7 +80,7 @@ class Client:
             except OSError:
                 self.gone = True
                 return
-        self._enqueue(word, data)
+        self._enqueue(word, data, position)
 
     def flush(self) -> None:
         """Send what waits, as far as the client takes it."""
@@ -90,8 +88,8 @@ class Client:
             if self.log_fd >= 0:
                 self._hand_over_log()
             while self._queue:
-                posix.write(self.fd, self._queue[0])
-                self.waiting -= len(self._queue.pop(0)) - 1
+                posix.write(self.fd, self._queue[0][0])
+                self.waiting -= len(self._queue.pop(0)[0]) - 1
             self.gone = self.dismissed
         except BlockingIOError:
             pass
@@ -102,6 +100,7 @@ class Client:
         """Drop what waits: the client finds it, and all that follows, in the log."""
         self.lagging = True
         self.log_fd = log_fd
+        self.mark = self._queue[0][1]
         self._queue.clear()
         self.waiting = 0
 
@@ -140,11 +139,11 @@ class Client:
         except OSError:
             self.gone = True
 
-    def _enqueue(self, word: bytes, data: bytes) -> None:
-        last = self._queue[-1] if self._queue else b""
+    def _enqueue(self, word: bytes, data: bytes, position: int) -> None:
+        last = self._queue[-1][0] if self._queue else bytearray()
         is_output = word in (frames.STDOUT, frames.STDERR)
         if is_output and last[:1] == word and len(last) + len(data) <= frames.CHUNK + 1:
-            self._queue[-1] += data
+            last += data
         else:
-            self._queue.append(bytearray(word + data))
+            self._queue.append((bytearray(word + data), position))
         self.waiting += len(data)

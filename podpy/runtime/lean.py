@@ -97,9 +97,9 @@ def reexecute(
     state = {"entry": entry, "arguments": (task, carried), "descriptors": descriptors}
     bundle = _bundle(names, state)
     kept = {bundle, *descriptors}
-    for entry in posix.listdir("/proc/self/fd"):
-        if int(entry) > 2:
-            _set_inheritable(int(entry), int(entry) in kept)
+    for fd in map(int, posix.listdir("/proc/self/fd")):
+        if fd > 2:
+            _set_inheritable(fd, fd in kept)
     python = sys.executable or "/proc/self/exe"
     title = f"podpy supervisor of {task['name']} {task['id'][:12]}"
     environment = {k: v for k, v in posix.environ.items() if k.decode() in _ENVIRONMENT}
