@@ -1,8 +1,8 @@
 """``rmi`` and ``image prune``: names go first, then whatever no name reaches any more.
 
-An image in use is protected by its containers' records: a name is taken away
-under the image's exclusive lock, after looking for containers; ``run`` holds
-the shared one until its record stands.  A kill between the two steps leaves
+Names of an image are taken away under its lock, after looking for containers.
+A container that is made at that moment keeps its layers, as its record names
+them (:func:`podpy.storage.collect.collect`).  A kill between the two steps leaves
 blobs and layers without a name, which the next removal or ``prune`` collects.
 """
 
@@ -62,8 +62,9 @@ def remove(
 def sweep(store: Store) -> list[str]:
     """Delete blobs and layers that nothing reaches, and what dead processes left in ``tmp/``."""
     staging.sweep(store)
-    in_use = {layer for c in containers.every(store) for layer in c.record.layers}
-    return collect.collect(store, in_use)
+    return collect.collect(
+        store, lambda: {layer for c in containers.every(store) for layer in c.record.layers}
+    )
 
 
 def _remove_one(ctx: Context, text: str, *, force: bool, prune: bool) -> Iterator[Outcome]:

@@ -11,7 +11,7 @@ from podpy import files, model
 from podpy.errors import Ambiguous, ImageError, NotFound, StoreError, UsageError
 from podpy.model import Platform, record
 from podpy.registry import reference as references
-from podpy.storage import content, layers, manifests, names
+from podpy.storage import content, manifests, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,11 +54,8 @@ def exists(ctx: Context, name: str) -> bool:
     return True
 
 
-def hold(store: Store, image_id: str) -> files.lock:
-    """While this (shared) lock is held, no ``rmi`` takes the image away.
-
-    For the moment between finding an image and having a record that names it.
-    """
+def _hold(store: Store, image_id: str) -> files.lock:
+    """While this (shared) lock is held, no ``rmi`` takes the image's last name away."""
     return files.lock(f"{store.locks}/image.{image_id}", shared=True)
 
 
@@ -215,6 +212,8 @@ def _summary(
 
 def tree_size(store: Store, image: Image, sizes: dict[str, int]) -> int:
     """The unpacked size of all layers; ``sizes`` remembers those already read."""
+    from podpy.storage import layers
+
     for diff_id in image.diff_ids:
         if diff_id not in sizes:
             sizes[diff_id] = layers.read(store, diff_id).size
@@ -239,7 +238,7 @@ def tag(ctx: Context, name: str, new_names: Sequence[str]) -> None:
     """Give an image more names; a name that another image has is taken from it."""
     found = find_name(ctx, name)
     wanted = [image_name(text) for text in new_names]
-    with hold(ctx.store, found.image):
+    with _hold(ctx.store, found.image):
         find_name(ctx, found.image)  # still there
         for reference in wanted:
             given = model.replace(found, reference=reference, created=time.time())

@@ -47,6 +47,9 @@ def plan(ctx: Context, record: ContainerRecord, directory: str, wanted: IdMap) -
     if record.rootfs:
         return spec.Rootfs(kind="bind", mountpoint=mountpoint, path=record.rootfs)
     if record.driver == "vfs":
+        from podpy.storage import vfs
+
+        vfs.ensure(ctx.store, record.layers, f"{directory}/vfs")
         return spec.Rootfs(kind="bind", mountpoint=mountpoint, path=f"{directory}/vfs")
     lower = overlay.lower_directories(ctx.store, record.layers)
     _prepare_upper(directory, lower[0])

@@ -17,7 +17,7 @@ from podpy.storage import content, manifests, names, staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from podpy.paths import Store
 
@@ -52,10 +52,10 @@ def _pinned(store: Store) -> set[str]:
     return found
 
 
-def _reached(store: Store, layers_in_use: Iterable[str]) -> tuple[set[str], set[str]]:
-    """The digits of blobs and of layers that names and containers need."""
+def _named(store: Store) -> tuple[set[str], set[str]]:
+    """The digits of the blobs and of the layers that names reach."""
     blobs: set[str] = set()
-    layers = {content.hex_of(diff_id) for diff_id in layers_in_use}
+    layers: set[str] = set()
     for name in names.read_all(store):
         if name.index is not None:
             blobs.add(content.hex_of(name.index.digest))
@@ -70,23 +70,33 @@ def _reached(store: Store, layers_in_use: Iterable[str]) -> tuple[set[str], set[
     return blobs, layers
 
 
-def collect(store: Store, layers_in_use: Iterable[str]) -> list[str]:
+def collect(store: Store, in_use: Callable[[], Iterable[str]]) -> list[str]:
     """Delete every blob and layer that nothing reaches; returns their digests.
 
-    ``layers_in_use`` are the diff ids that containers stand on.  What goes is
-    renamed into ``tmp/`` under the lock and deleted after it.
+    ``in_use`` gives the diff ids that containers stand on.  What goes is renamed
+    into ``tmp/`` under the lock and deleted after it.  A container may appear
+    meanwhile: it writes its record and then looks for its layers, and the
+    collector takes layers away and then looks for records, so that one of the
+    two notices the other.
     """
-    gone = []
-    graves = []
+    graves: dict[str, str] = {}
     with files.lock(f"{store.locks}/collect"):
         pinned = _pinned(store)
-        blobs, layers = _reached(store, layers_in_use)
+        blobs, layers = _named(store)
+        layers |= _digits(in_use())
         for directory, wanted in ((store.blobs, blobs), (store.layers, layers)):
             for digits in files.list_directory(directory):
                 if digits not in wanted and digits not in pinned:
-                    graves.append(staging.name(store, "trash"))
-                    os.rename(f"{directory}/{digits}", graves[-1])
-                    gone.append(f"sha256:{digits}")
-    for grave in graves:
+                    grave = staging.name(store, "trash")
+                    os.rename(f"{directory}/{digits}", grave)
+                    graves[f"{directory}/{digits}"] = grave
+        for digits in _digits(in_use()):
+            if grave := graves.pop(f"{store.layers}/{digits}", ""):
+                os.rename(grave, f"{store.layers}/{digits}")
+    for grave in graves.values():
         staging.remove_tree(grave)
-    return gone
+    return [f"sha256:{os.path.basename(path)}" for path in graves]
+
+
+def _digits(diff_ids: Iterable[str]) -> set[str]:
+    return {content.hex_of(diff_id) for diff_id in diff_ids}

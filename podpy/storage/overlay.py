@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from podpy import files
-from podpy.errors import HostError, UsageError
+from podpy.errors import HostError, StoreError, UsageError
 from podpy.kernel import process
 from podpy.model import record
 from podpy.storage.content import hex_of
@@ -41,10 +41,16 @@ def lower_directories(store: Store, diff_ids: Iterable[str]) -> tuple[str, ...]:
 
     A layer that occurs twice counts where it lies highest: overlayfs refuses
     one directory twice, and what the lower one brings is hidden anyway.
+    :class:`StoreError` names a layer that is not there.
     """
     found: dict[str, None] = {}
     for diff_id in reversed(tuple(diff_ids)):
-        found.setdefault(f"{store.layers}/{hex_of(diff_id)}/diff")
+        path = f"{store.layers}/{hex_of(diff_id)}/diff"
+        if path not in found and not os.path.isdir(path):
+            raise StoreError(
+                f"layer {diff_id}: not in the store", hint="pull or load the image again"
+            )
+        found.setdefault(path)
     return tuple(found) or (_empty(store),)
 
 
