@@ -273,7 +273,7 @@ def every(store: Store) -> Iterator[Container]:
         except NotFound:
             continue  # removed since the directory was listed
         except StoreError as error:
-            yield _damaged(container_id, str(error))
+            yield _damaged(store, container_id, str(error))
 
 
 def resolve(store: Store, text: str) -> Container:
@@ -311,7 +311,7 @@ def _read_or_damaged(store: Store, container_id: str) -> Container:
     try:
         return read(store, container_id)
     except StoreError as error:
-        return _damaged(container_id, str(error))
+        return _damaged(store, container_id, str(error))
 
 
 def _missing(text: str) -> NotFound:
@@ -341,10 +341,16 @@ def _find_record(store: Store, container_id: str) -> ContainerRecord | None:
         raise StoreError(f"{path}: {error}") from None
 
 
-def _damaged(container_id: str, reason: str) -> Container:
+def _damaged(store: Store, container_id: str, reason: str) -> Container:
+    """What is known of a container without its record: its id, and the name held for it."""
+    held = (
+        name
+        for name in files.list_directory(store.container_names)
+        if _reserved_id(store, name) == container_id
+    )
     record = ContainerRecord(
         id=container_id,
-        name=container_id[:12],
+        name=next(held, container_id[:12]),
         created=0.0,
         argv=(),
         network=NetworkMode(kind="none"),
