@@ -86,10 +86,10 @@ class Killer:
         command.wait(20)
 
     def everything_is_accounted_for(self) -> bool:
-        """What still runs belongs to a container that ``ps`` shows."""
-        running = self.podpy("ps", "-q").lines
+        """What still runs belongs to a container that ``ps -a`` shows, so that ``rm`` ends it."""
+        shown = self.podpy("ps", "-a", "-q").lines
         left = [each.describe() for each in self.watch.left()]
-        assert running or not left, "\n".join(["ps shows nothing, but:", *left, *self.history])
+        assert shown or not left, "\n".join(["ps shows nothing, but:", *left, *self.history])
         return True
 
     def expect_cleared(self, baseline: set[str]) -> None:

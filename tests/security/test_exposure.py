@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import _socket
+import itertools
+import os
 import socket
 import threading
 
@@ -11,6 +12,7 @@ import pytest
 from support.podpy import Podpy
 
 NONE = ("--network", "none")
+_numbers = itertools.count()
 ESCAPE = "\x1b[31mred\x1b]0;title\x07"
 
 
@@ -35,8 +37,8 @@ def listeners():
             listener.close()
             continue
         made[address] = listener
-    abstract = socket.socket(_socket.AF_UNIX, socket.SOCK_STREAM)
-    abstract.bind("\0podpy-test-abstract")
+    abstract = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    abstract.bind(f"\0podpy-test-{os.getpid()}-{next(_numbers)}")
     made["abstract"] = abstract
     for listener in made.values():
         listener.listen()
@@ -67,7 +69,7 @@ def test_the_hosts_loopback_is_out_of_reach(
         for target in targets:
             done = podpy("exec", "c", "timeout", "2", "nc", "-w", "1", target, str(port), code=None)
             assert "reached" not in done.stdout, (target, port)
-    assert "podpy-test-abstract" not in podpy("exec", "c", "cat", "/proc/net/unix").stdout
+    assert "podpy-test-" not in podpy("exec", "c", "cat", "/proc/net/unix").stdout
 
 
 def test_escape_sequences_do_not_reach_the_terminal(podpy: Podpy, busybox: str) -> None:

@@ -15,25 +15,24 @@ from support.podpy import CHECKOUT, Podpy
 
 NONE = ("--network", "none")
 
-#: Looks at every process but itself, again and again; says whom it saw and what it could open.
+#: Looks at every process of podpy's, again and again; says whom it saw and what it could open.
+#: An attempt counts only if the process was podpy's before it and is so still: ``execve``
+#: makes it the container's own.
 SPY = r"""
-me=$$
+did() { read -r now 2>/dev/null <$p/comm && [ "$now" = "$comm" ] && echo "$1 $comm $2"; }
 while [ ! -e /stop ]; do
   for p in /proc/[0-9]*; do
-    [ $p = /proc/$me ] && continue
-    [ $p = /proc/1 ] && continue
     read -r comm 2>/dev/null <$p/comm || continue
-    case $comm in sleep|sh|true|cat|busybox|spy) continue;; esac
+    case $comm in py*|podpy*) ;; *) continue;; esac
     echo "saw $comm"
     for f in exe cwd root fd/0 fd/1 fd/2 fd/3 fd/4 fd/5 fd/6 fd/7; do
-      t=$(readlink $p/$f 2>/dev/null) && [ -n "$t" ] && echo "link $comm $f $t"
+      t=$(readlink $p/$f 2>/dev/null) && [ -n "$t" ] && did link "$f $t"
     done
     for f in mem environ maps auxv; do
-      (exec 9<$p/$f) 2>/dev/null && [ -n "$(head -c 1 $p/$f 2>/dev/null | od -An)" ] \
-        && echo "read $comm $f"
+      (exec 9<$p/$f) 2>/dev/null && did open $f
     done
-    (exec 9>>$p/mem) 2>/dev/null && echo "write $comm mem"
-    (exec 9>>$p/exe) 2>/dev/null && echo "write $comm exe"
+    (exec 9>>$p/mem) 2>/dev/null && did write mem
+    (exec 9>>$p/exe) 2>/dev/null && did write exe
   done
 done
 """
@@ -72,9 +71,8 @@ def test_cve_2016_9962_a_joining_process_cannot_be_traced(
     podpy("exec", "c", "touch", "/stop")
     podpy("wait", "c")
     seen = podpy("logs", "c").lines
-    joining = [line for line in seen if line.startswith("saw ") and "py" in line]
-    assert joining, "the spy was never quick enough"
-    wrong = [line for line in seen if "py" in line.split()[1] and not line.startswith("saw ")]
+    assert any(line.startswith("saw ") for line in seen), "the spy was never quick enough"
+    wrong = [line for line in seen if not line.startswith("saw ")]
     assert not wrong, wrong[:10]
 
 
@@ -96,8 +94,7 @@ def test_cve_2019_5736_podpy_cannot_be_overwritten(podpy: Podpy) -> None:
     podpy("wait", "c")
     assert "python" not in leaked.stdout
     assert str(podpy.store) not in leaked.stdout
-    seen = podpy("logs", "c").lines
-    assert not [line for line in seen if line.startswith(("link py", "write py"))]
+    assert not [line for line in podpy("logs", "c").lines if not line.startswith("saw ")]
     assert (hashlib.sha256(own.read_bytes()).hexdigest(), digest(CHECKOUT / "podpy")) == before
 
 

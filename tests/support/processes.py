@@ -35,11 +35,12 @@ class Process(NamedTuple):
 
     def describe(self) -> str:
         try:
-            line = Path(f"/proc/{self.pid}/cmdline").read_bytes().replace(b"\0", b" ")
+            words = Path(f"/proc/{self.pid}/cmdline").read_text(errors="replace").split("\0")
             name = Path(f"/proc/{self.pid}/comm").read_text().strip()
         except OSError:
             return f"{self.pid} (gone)"
-        return f"{self.pid} ({name}) {line.decode(errors='replace')[:200]}"
+        shown = " ".join(word for word in words if "\n" not in word)  # no script of `python3 -c`
+        return f"{self.pid} ({name}) {shown[:200]}"
 
 
 def _stat(pid: int) -> tuple[str, int, int] | None:

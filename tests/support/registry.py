@@ -13,6 +13,10 @@ from typing import Any
 from support import host, processes
 from support.polling import eventually
 
+USER, PASSWORD = "me", "se:cret"
+# What `htpasswd -Bbn me se:cret` says; the cost is the smallest there is.
+HTPASSWD = "me:$2y$05$WaU.vtCKmtoGl6fVkpeEzOajjgDLLP./.bIGw8KYJlHd/mPJ425Ze\n"
+
 
 def free_port() -> int:
     """A loopback TCP port that nobody listens on at this moment."""
@@ -35,7 +39,7 @@ class Registry:
                 "filesystem": {"rootdirectory": str(directory / "data")},
                 "delete": {"enabled": True},
             },
-            "http": {"addr": self.address, "secret": "test"},
+            "http": {"addr": self.address, "secret": "test", **settings.pop("http", {})},
             **settings,
         }
         directory.mkdir(parents=True, exist_ok=True)
@@ -73,3 +77,30 @@ class Registry:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(5)
+
+
+def with_password(directory: Path) -> Registry:
+    """A registry that knows one user, :data:`USER` with :data:`PASSWORD`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "htpasswd").write_text(HTPASSWD)
+    file = str(directory / "htpasswd")
+    return Registry(directory, auth={"htpasswd": {"realm": "test", "path": file}})
+
+
+def with_tls(directory: Path) -> Registry:
+    """A registry with a certificate for 127.0.0.1 by an authority of its own, ``ca.crt``."""
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def openssl(*arguments: str) -> None:
+        command = [host.program("openssl"), *arguments]
+        subprocess.run(command, cwd=directory, check=True, capture_output=True)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *curve, "-days", "2", "-subj", "/CN=test authority",
+            "-keyout", "ca.key", "-out", "ca.crt")  # fmt: skip
+    openssl("req", *curve, "-subj", "/CN=registry", "-keyout", "tls.key", "-out", "tls.csr")
+    (directory / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    openssl("x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+            "-CAcreateserial", "-days", "2", "-extfile", "san", "-out", "tls.crt")  # fmt: skip
+    files = {"certificate": str(directory / "tls.crt"), "key": str(directory / "tls.key")}
+    return Registry(directory, http={"tls": files})

@@ -57,7 +57,9 @@ IMPORT_OWNERS = (
 CALL_OWNERS = (
     Owner("sys.exit", ("__main__.py",), "the program ends in one place"),
     Owner(
-        "os._exit", ("kernel/process.py", "__main__.py"), "a forked child ends in one place, podpy too"
+        "os._exit",
+        ("kernel/process.py", "__main__.py"),
+        "a forked child ends in one place, podpy too",
     ),
     Owner("os.system", (), "no shell stands between podpy and a program"),
     Owner("os.fork", ("kernel/process.py",), "a fork has rules (threads, descriptors, exit)"),

@@ -30,10 +30,12 @@ def podpy(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
         (NotFound("x: none", hint="look"), 125, "Error: ps x: none\nhint: look\n"),
         (CannotInvoke("sh: permission denied"), 126, "Error: ps sh: permission denied\n"),
         (CommandNotFound("sh: not found"), 127, "Error: ps sh: not found\n"),
-        (UsageError("bad\x1b[31m"), 125, "Error: ps bad\\x1b[31m\n"),
+        (UsageError("bad\x1b[31m"), 125, "Error: ps: bad\\x1b[31m\n"),
         (OSError(28, "No space left", "/x"), 125, "Error: ps /x: No space left\n"),
         (OSError(18, "Invalid link", "/a", None, "/b"), 125, "Error: ps /a → /b: Invalid link\n"),
-        (RecursionError(), 125, "Error: ps input is nested too deeply\n"),
+        (RecursionError(), 125, "Error: ps: input is nested too deeply\n"),
+        (UsageError("ps --sort: bad"), 125, "Error: ps --sort: bad\n"),
+        (UsageError("this is: bad"), 125, "Error: ps: this is: bad\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )  # fmt: skip
@@ -135,7 +137,7 @@ def test_a_full_output_is_one_error() -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = podpy("version", capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 125
-    assert done.stderr == "Error: version No space left on device\n"
+    assert done.stderr == "Error: version: No space left on device\n"
 
 
 @pytest.mark.parametrize(
