@@ -109,16 +109,14 @@ class _Invocation:
             import traceback
 
             traceback.print_exc()
-        from podpy.cli.output import note
+        from podpy.cli import output
 
         try:
             sys.stdout.flush()
         except OSError:
             _drop_output()
         try:
-            note(f"Error: {self._operation} {message}" if self._operation else f"Error: {message}")
-            if hint:
-                note(f"hint: {hint}")
+            output.error(self._operation, message, hint)
         except OSError:
             pass  # nobody reads standard error; the exit code still tells
 

@@ -90,7 +90,7 @@ def _show(names: Sequence[str], format_: str, find: Callable[[str], Any]) -> int
     else:
         output.formatted(found, format_)
     for failure in failures[:-1]:
-        output.note(f"Error: inspect {failure.message}")
+        output.error("inspect", failure.message, failure.hint)
     if failures:
         raise failures[-1]
     return 0

@@ -29,9 +29,7 @@ def report(
         if error is None:
             output.line(outcome.id if ids else outcome.name)
             continue
-        output.note(f"Error: {operation} {error.message}")
-        if error.hint:
-            output.note(f"hint: {error.hint}")
+        output.error(operation, error.message, error.hint)
         code = error.exit_code
         if removal and isinstance(error, NotFound):
             code = _MISSING

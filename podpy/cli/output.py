@@ -52,6 +52,17 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def error(operation: str, message: str, hint: str = "") -> None:
+    """An error as podpy prints errors: ``Error: <operation> <object>: <cause>``, then a hint."""
+    subject, colon, _ = message.partition(": ")
+    if operation and not message.startswith((f"{operation} ", f"{operation}:")):
+        joint = " " if colon and " " not in subject else ": "
+        message = operation + joint + message
+    note(f"Error: {message}")
+    if hint:
+        note(f"hint: {hint}")
+
+
 def document(value: Any) -> None:
     """Pretty JSON, as ``inspect`` prints it."""
     line(_json_safe(pretty(value)))

@@ -32,7 +32,7 @@ def podpy(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
         (CommandNotFound("sh: not found"), 127, "Error: ps sh: not found\n"),
         (UsageError("bad\x1b[31m"), 125, "Error: ps: bad\\x1b[31m\n"),
         (OSError(28, "No space left", "/x"), 125, "Error: ps /x: No space left\n"),
-        (OSError(18, "Invalid link", "/a", None, "/b"), 125, "Error: ps /a → /b: Invalid link\n"),
+        (OSError(18, "Invalid link", "/a", None, "/b"), 125, "Error: ps: /a → /b: Invalid link\n"),
         (RecursionError(), 125, "Error: ps: input is nested too deeply\n"),
         (UsageError("ps --sort: bad"), 125, "Error: ps --sort: bad\n"),
         (UsageError("this is: bad"), 125, "Error: ps: this is: bad\n"),
