@@ -2,7 +2,7 @@
 
 What one ``write`` of the supervisor logged carries one time stamp.  Its entries
 follow each other and begin (``k8s-file``) or end (``json-file``) with the same
-bytes, so a run of them is found with ``rfind`` and laid bare with ``replace``.
+bytes, so the end of a run is found in a few steps and its text laid bare by ``replace``.
 Output cannot forge that: a line of the file always begins with an entry of ours.
 """
 
@@ -33,17 +33,26 @@ _OPEN = b'{"log":"'
 _FIELD = b'","stream":"'
 
 
-def _last(block: bytes, marker: bytes, position: int) -> int:
-    """The last of the markers that follow each other from ``position`` on.
+def _last(block: bytes, marker: bytes, shift: int, newline: int) -> int:
+    """The last newline of a run: of those, from a first one on, with ``marker`` beside them.
 
-    Searched in growing windows: a run of two lines must not cost a look at
-    everything behind it.  A run that is cut short here is read as two.
+    The marker stands ``shift`` bytes from the newline.  Searched in steps that
+    grow while they succeed: runs are short or very long, and neither may cost
+    a look at every line.
     """
-    window = 4096
-    while (found := block.rfind(marker, position, position + window)) > position:
-        position = found
-        window *= 2
-    return position
+    step = 4096
+    while step > 200:
+        probe = block.find(b"\n", newline + step)
+        if probe >= 0 and block.startswith(marker, probe + shift):
+            newline = probe
+            step *= 2
+        else:
+            step //= 4
+    while (probe := block.find(b"\n", newline + 1)) >= 0:
+        if not block.startswith(marker, probe + shift):
+            break
+        newline = probe
+    return newline
 
 
 def k8s_runs(block: bytes) -> Iterator[Run]:
@@ -62,7 +71,7 @@ def k8s_runs(block: bytes) -> Iterator[Run]:
         else:
             marker = b"\n" + block[position:text]
             if block.startswith(marker, end):
-                end = block.index(b"\n", _last(block, marker, end) + 1)
+                end = block.index(b"\n", _last(block, marker, 0, end) + 1)
             yield stream, stamp, block[text:end].replace(marker, b"\n") + b"\n"
         position = end + 1
 
@@ -81,11 +90,12 @@ def json_runs(block: bytes) -> Iterator[Run]:
             continue
         marker = block[field : end + 1]
         stream, _, stamp = marker[len(_FIELD) : -3].partition(b'","time":"')
-        last = _last(block, marker, field)
+        end = _last(block, marker, 1 - len(marker), end)
+        last = end + 1 - len(marker)
         quoted = block[position + len(_OPEN) : last].replace(marker + _OPEN, b"")
         text = scanstring(quoted.decode("utf-8", "replace") + '"', 0, False)[0]
         yield 2 if stream == b"stderr" else 1, stamp, text.encode("utf-8", "surrogatepass")
-        position = last + len(marker)
+        position = end + 1
 
 
 PARSERS: dict[str, Parser] = {"k8s-file": k8s_runs, "json-file": json_runs}

@@ -99,12 +99,14 @@ class JsonFormat:
         if not text:
             return b""
         tail = f'","stream":"{NAMES[stream].decode()}","time":"{stamp.decode()}"}}\n'
-        # A lone surrogate cannot come out of the decoder, and the C encoder
-        # leaves it alone: it marks the ends of lines inside one big string.
-        quoted = self._quote(text.replace("\n", "\ud800"))[1:-1]
-        whole = quoted.endswith("\ud800")
+        # Ends of lines are marked inside one big string by a character that the
+        # encoder leaves alone: DEL, which keeps ASCII text compact, or else a
+        # lone surrogate, which no decoder makes.
+        mark = "\ud800" if "\x7f" in text else "\x7f"
+        quoted = self._quote(text.replace("\n", mark))[1:-1]
+        whole = quoted.endswith(mark)
         entries = quoted[:-1] if whole else quoted
-        entries = entries.replace("\ud800", "\\n" + tail + '{"log":"')
+        entries = entries.replace(mark, "\\n" + tail + '{"log":"')
         return ('{"log":"' + entries + ("\\n" if whole else "") + tail).encode()
 
 
