@@ -204,10 +204,13 @@ def _remove(store: Store, container: Container, force: bool, volumes: bool, time
         ending.stop(container, number, seconds)
         if ending.settle(store, record) is None:
             return
-    with launching.hold(store, record):
-        if containers.read_state(store, record.id).status.is_live:
-            raise StateError(f"cannot remove container {record.name}: it was started meanwhile")
-        ending.discard(store, record, anonymous_volumes=volumes or record.remove)
+    try:
+        with launching.hold(store, record):
+            if containers.read_state(store, record.id).status.is_live:
+                raise StateError(f"cannot remove container {record.name}: it was started meanwhile")
+            ending.discard(store, record, anonymous_volumes=volumes or record.remove)
+    except NotFound:
+        return  # removed meanwhile, which is what was asked for
 
 
 def _dependents(store: Store, record: ContainerRecord) -> list[Container]:

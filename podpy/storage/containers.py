@@ -225,7 +225,10 @@ def remove(store: Store, record: ContainerRecord) -> None:
 
 def set_wanted(store: Store, container_id: str, wanted: str) -> None:
     """Record what the user asked for last: ``running`` or ``stopped``."""
-    files.write_json(f"{store.container(container_id)}/wanted.json", {"wanted": wanted})
+    try:
+        files.write_json(f"{store.container(container_id)}/wanted.json", {"wanted": wanted})
+    except FileNotFoundError:
+        return  # removed meanwhile: nothing is wanted of it any more
 
 
 def sweep(store: Store) -> None:
