@@ -117,7 +117,7 @@ def read_json(path: str, *, dir_fd: int | None = None) -> Any:
         return loads(read_bytes(path, dir_fd=dir_fd))
     except ValueError as error:
         raise StoreError(
-            f"{path}: {error}", hint="run `podpy system check` to find and repair damage"
+            f"{path}: {error}", hint="remove what it belongs to: `podpy rm -f` or `podpy rmi -f`"
         ) from None
 
 

@@ -1,58 +1,26 @@
 """Go templates, as ``--format`` takes them: run a tree of :mod:`podpy.cli.template` on data.
 
-Data is what JSON knows, plus :class:`View`, which computes a field when it is
-asked for.  Values print as Go prints them: ``true``, ``[a b]``, ``map[k:v]``.
+Data is what JSON knows, plus :class:`podpy.cli.values.View`.
 """
 
 from __future__ import annotations
 
 from podpy import files
 from podpy.cli.template import TemplateError
+from podpy.cli.values import View, find, show, truthy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from podpy.cli.template import Node
 
-NO_VALUE = "<no value>"
 # Fields whose value maps names that the user chose: a missing key there is no error.
 _FREE_MAPS = (
     "labels", "annotations", "options", "networks", "ports", "sysctls", "portbindings", "volumes",
     "exposedports", "driveropts", "data", "config_",
 )  # fmt: skip
-
-
-class View:
-    """An object with fields: names to functions of it, computed on demand.
-
-    A function with more parameters is a method: ``{{.Label "key"}}``.
-    ``shown`` are the fields that ``{{json .}}`` and ``--format json`` show.
-    """
-
-    __slots__ = ("_fields", "_item", "_shown")
-
-    def __init__(
-        self, item: Any, fields: Mapping[str, Callable[..., Any]], shown: Sequence[str] = ()
-    ) -> None:
-        self._item = item
-        self._fields = fields
-        self._shown = shown or tuple(fields)
-
-    def field(self, name: str, arguments: Sequence[Any]) -> Any:
-        wanted = _find(self._fields, name)
-        if wanted is None:
-            raise TemplateError(
-                f"template: no field {name!r}", hint="fields: " + " ".join(sorted(self._fields))
-            )
-        try:
-            return self._fields[wanted](self._item, *arguments)
-        except TypeError:
-            raise TemplateError(f"template: wrong number of arguments for .{name}") from None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: self._fields[name](self._item) for name in self._shown}
 
 
 class _Break(Exception):
@@ -229,22 +197,13 @@ class _Scope(dict):  # type: ignore[type-arg]
             scope = getattr(scope, "_outer", {})
 
 
-def _find(fields: Mapping[str, Any], name: str) -> str | None:
-    """The key that a field name means: exact, else without regard to case (``.Id``, ``.ID``)."""
-    if name in fields:
-        return name
-    folded = name.lower()
-    found = [key for key in fields if str(key).lower() == folded]
-    return found[0] if len(found) == 1 else None
-
-
 def _field(value: Any, name: str, arguments: Sequence[Any], owner: str) -> Any:
     if isinstance(value, View):
         return value.field(name, arguments)
     if arguments:
         raise TemplateError(f"template: {name} has arguments but is no function")
     if isinstance(value, dict):
-        key = _find(value, name)
+        key = find(value, name)
         if key is not None:
             return value[key]
         if owner.lower() in _FREE_MAPS:
@@ -265,31 +224,6 @@ def _items(value: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, int) and not isinstance(value, bool):
         return iter([(number, number) for number in range(value)])
     raise TemplateError(f"template: range can't iterate over {show(value)}")
-
-
-def truthy(value: Any) -> bool:
-    """Go's idea of truth: everything but the empty value of its type."""
-    return isinstance(value, View) or bool(value)
-
-
-def show(value: Any) -> str:
-    """A value as Go's ``%v`` prints it."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return NO_VALUE
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.15g}"
-    if isinstance(value, View):
-        value = value.to_dict()
-    if isinstance(value, dict):
-        pairs = " ".join(f"{key}:{show(item)}" for key, item in sorted(value.items()))
-        return f"map[{pairs}]"
-    if isinstance(value, (list, tuple)):
-        return "[" + " ".join(show(item) for item in value) + "]"
-    return str(value)
 
 
 # --- functions ---------------------------------------------------------------

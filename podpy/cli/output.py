@@ -178,19 +178,19 @@ class Listing:
         return self.headings.get(name) or _words(name).upper()
 
     def _template(self, items: Sequence[Any], format_: str, headings: bool) -> None:
-        from podpy.cli import evaluate, template
+        from podpy.cli import evaluate, template, values
 
         text = unescaped(format_)
         aligned = text.startswith("table ")
         tree = template.parse(text[len("table ") :].lstrip() if aligned else text)
-        views = [evaluate.View(item, self.fields, self.shown) for item in items]
+        views = [values.View(item, self.fields, self.shown) for item in items]
         if not aligned:
             for view in views:
                 line(evaluate.render(tree, view))
             return
         names = {name: self.heading(name) for name in self.fields}
         titles = {name: _heading_field(text) for name, text in names.items()}
-        rows = [evaluate.View(None, titles)] if headings else []
+        rows = [values.View(None, titles)] if headings else []
         _write([tuple(safe(evaluate.render(tree, row), "\t").split("\t")) for row in rows + views])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podpy import files
-from podpy.cli.evaluate import show
+from podpy.cli.values import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

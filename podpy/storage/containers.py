@@ -159,7 +159,7 @@ def create(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise HostError(
                 f"container {record.name}: {store.containers}: {error.strerror}",
-                hint="free some space, for example with `podpy system prune`",
+                hint="free some space, for example with `podpy image prune`",
             ) from None
         raise
     except BaseException:

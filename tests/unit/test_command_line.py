@@ -10,6 +10,7 @@ import importlib
 import inspect
 import pathlib
 import random
+import re
 from typing import Any
 
 import pytest
@@ -198,3 +199,11 @@ def test_the_manual_is_current() -> None:
     directory = pathlib.Path(table.__file__).parents[2] / "man"
     kept = {path.name: path.read_text(encoding="utf-8") for path in directory.iterdir()}
     assert kept == manual.pages(), "run python3 -m podpy.cli.compile"
+
+
+def test_hints_name_commands_that_exist() -> None:
+    """Every ``podpy VERB`` that messages of the package recommend."""
+    known = set(every_path())
+    for path in pathlib.Path(table.__file__).parents[1].rglob("*.py"):
+        for named in re.findall(r"`podpy ([a-z]+(?: [a-z]+)?)", path.read_text(encoding="utf-8")):
+            assert named in known or named.split()[0] in known, f"{path.name}: podpy {named}"

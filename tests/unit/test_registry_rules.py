@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -154,8 +153,8 @@ def test_the_users_policy_stands_for_the_systems(user_policy: Path) -> None:
 
 def test_retry_after_is_seconds_or_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
     client = transport.Transport("a.io", insecure=False, access=transport.Access())
+    monkeypatch.setattr(client._stopped, "wait", slept.append)
     client.wait(0, "7")
     soon = datetime.now(timezone.utc) + timedelta(seconds=30)
     client.wait(0, format_datetime(soon, usegmt=True))

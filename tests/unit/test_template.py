@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from podpy.cli import evaluate, template
+from podpy.cli import evaluate, template, values
 
 DATA: dict[str, Any] = {
     "Id": "abc",
@@ -114,7 +114,7 @@ def test_mistakes_are_explained(text: str, complaint: str) -> None:
 
 
 def test_a_view_computes_fields_and_takes_methods() -> None:
-    view = evaluate.View(
+    view = values.View(
         {"a": "1"},
         {
             "ID": lambda item: "x",
