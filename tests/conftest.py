@@ -81,11 +81,14 @@ def template(shared: Path) -> Path:
     directory = shared / "template"
     with (shared / "template.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (directory / "ready").exists():
-            shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
             directory.mkdir(mode=0o700)
-            make_template(directory)
-            (directory / "ready").touch()
+            try:
+                make_template(directory)
+            except AssertionError as error:
+                (directory / "failed").write_text(str(error))
+    if (directory / "failed").exists():
+        pytest.fail("no test image: " + (directory / "failed").read_text(), pytrace=False)
     return directory
 
 

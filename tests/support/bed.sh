@@ -69,6 +69,7 @@ as_user() {
             PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin TERM="${TERM:-dumb}" \
             XDG_RUNTIME_DIR="$runtime/user" TMPDIR="$base/tmp" \
             CI="${CI:-}" PODPY_TEST_CACHE="${PODPY_TEST_CACHE:-}" PODPY_TEST_SMALL="$runtime/small" \
+            PYTEST_ADDOPTS="--basetemp=$base/tmp/t ${PYTEST_ADDOPTS:-}" \
             PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" "$@"
     )
 }
