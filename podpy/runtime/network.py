@@ -10,7 +10,7 @@ any other process would keep the helper from binding its port.
 from __future__ import annotations
 
 from podpy.model import ContainerRecord, NetworkMode, PortMapping, record
-from podpy.net import pasta, ports, resolv, slirp
+from podpy.net import loopback, pasta, ports, resolv, slirp
 from podpy.runtime.launch import Network
 
 TYPE_CHECKING = False
@@ -18,83 +18,90 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podpy.net.helper import Helper
+    from podpy.net.loopback import Relay
     from podpy.net.ports import Holder
 
     Ports = tuple[PortMapping, ...]
 
 
-class Slirp(Network):
+class _Helped(Network):
+    """A network made by a helper program, with its published ports."""
+
+    def __init__(self, wanted: Ports, *, directory: str, holder: Holder):
+        self._wanted = wanted
+        self._directory = directory
+        self._holder = holder
+        self._assignment = ports.Assignment()
+        self._started: list[Helper | Relay] = []
+        self._pid = 0
+
+    def start(self, pid: int) -> None:
+        self._pid = pid
+        self._assignment = ports.assign(self._wanted, holder=self._holder)
+
+    def _relay(self, address: str) -> Ports:
+        """The last step: what the helper cannot do for clients on the host's loopback."""
+        self._assignment.close()
+        local = loopback.needed(self._assignment.mappings)
+        if local:
+            self._started.append(loopback.start(self._pid, address, local, holder=self._holder))
+        return self._assignment.mappings
+
+    def _for_helper(self) -> Ports:
+        return tuple(m for m in self._assignment.mappings if not loopback.is_local(m))
+
+    def stop(self) -> None:
+        self._assignment.close()
+        for each in self._started:
+            each.stop()
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "helpers": [each.pid for each in self._started],
+            "keep": [each.exit_fd for each in self._started if each.exit_fd >= 0],
+        }
+
+
+class Slirp(_Helped):
     """slirp4netns; ports are published through its API socket once it runs."""
 
     def __init__(self, settings: slirp.Settings, wanted: Ports, *, directory: str, holder: Holder):
         slirp.check_publishable(wanted)
+        super().__init__(wanted, directory=directory, holder=holder)
         self._settings = settings
-        self._api_socket = f"{directory}/slirp.sock" if wanted else ""
-        self._holder = holder
-        self._wanted = wanted
-        self._assignment = ports.Assignment()
-        self._helper: Helper | None = None
 
     def start(self, pid: int) -> None:
-        self._assignment = ports.assign(self._wanted, holder=self._holder)
-        self._helper = slirp.start(pid, self._settings, api_socket=self._api_socket)
+        super().start(pid)
+        api_socket = f"{self._directory}/slirp.sock" if self._wanted else ""
+        self._helper = slirp.start(pid, self._settings, api_socket=api_socket)
+        self._started.append(self._helper)
 
     def wait(self) -> Ports:
-        assert self._helper is not None
         self._helper.wait_ready()
         self._assignment.hand_over()
-        for mapping in self._assignment.mappings:
-            slirp.publish(self._api_socket, mapping, holder=self._holder)
-        self._assignment.close()
-        return self._assignment.mappings
-
-    def stop(self) -> None:
-        _stop(self._helper, self._assignment)
-
-    def facts(self) -> dict[str, Any]:
-        return _facts(self._helper)
+        for mapping in self._for_helper():
+            slirp.publish(self._helper.api_socket, mapping, holder=self._holder)
+        return self._relay(self._settings.address)
 
 
-class Pasta(Network):
+class Pasta(_Helped):
     """pasta; it binds the published ports as it starts."""
 
     def __init__(self, settings: pasta.Settings, wanted: Ports, *, directory: str, holder: Holder):
+        super().__init__(wanted, directory=directory, holder=holder)
         self._settings = settings
-        self._directory = directory
-        self._holder = holder
-        self._wanted = wanted
-        self._assignment = ports.Assignment()
-        self._helper: Helper | None = None
 
     def start(self, pid: int) -> None:
-        self._assignment = ports.assign(self._wanted, holder=self._holder)
+        super().start(pid)
         self._assignment.hand_over()
         self._helper = pasta.start(
-            pid, self._settings, self._assignment.mappings, directory=self._directory
+            pid, self._settings, self._for_helper(), directory=self._directory
         )
+        self._started.append(self._helper)
 
     def wait(self) -> Ports:
-        assert self._helper is not None
         pasta.wait_ready(self._helper, self._assignment.mappings, holder=self._holder)
-        self._assignment.close()
-        return self._assignment.mappings
-
-    def stop(self) -> None:
-        _stop(self._helper, self._assignment)
-
-    def facts(self) -> dict[str, Any]:
-        return _facts(self._helper)
-
-
-def _stop(helper: Helper | None, assignment: ports.Assignment) -> None:
-    assignment.close()
-    if helper:
-        helper.stop()
-
-
-def _facts(helper: Helper | None) -> dict[str, Any]:
-    assert helper is not None
-    return {"helpers": [helper.pid], "keep": [helper.exit_fd] if helper.exit_fd >= 0 else []}
+        return self._relay(_pasta_outlook(self._settings).address)
 
 
 def driver(mode: NetworkMode, wanted: Ports, *, directory: str, holder: Holder) -> Network | None:

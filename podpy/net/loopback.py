@@ -1,0 +1,158 @@
+"""UDP ports on the host's loopback, where slirp4netns and older pastas do not answer.
+
+slirp4netns shows clients on the loopback to the container as its own gateway,
+and with the host's loopback closed it drops everything that the container
+sends there, answers included.  A small process relays such ports instead
+(:mod:`podpy.net.relay`).  The helper still has the port on every other
+address: a datagram goes to the socket that is bound to its destination most exactly.
+"""
+
+from __future__ import annotations
+
+import _socket
+import marshal
+import os
+import sys
+
+from podpy.kernel import libc, process
+from podpy.net import ports, relay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from podpy.model import PortMapping
+
+_LOOPBACK = "127.0.0.1"
+_INT = 4
+_BOOTSTRAP = (
+    "import marshal,posix,sys;sys.modules['__future__']=sys;sys.annotations=None;"
+    "code,arguments=marshal.loads(posix.pread({0},1<<20,0));posix.close({0});"
+    "exec(code);serve(*arguments)"
+)
+
+
+def needed(mappings: Iterable[PortMapping]) -> tuple[PortMapping, ...]:
+    """The ports among ``mappings`` that the host's loopback can reach only by the relay."""
+    return tuple(m for m in mappings if m.protocol == "udp" and (_is_wildcard(m) or is_local(m)))
+
+
+def is_local(mapping: PortMapping) -> bool:
+    """Published on the loopback alone: no business of the helper's."""
+    return mapping.protocol == "udp" and mapping.host_ip.startswith("127.")
+
+
+def _is_wildcard(mapping: PortMapping) -> bool:
+    return mapping.host_ip in ("", "0.0.0.0")
+
+
+class Relay:
+    """A running relay; it ends when ``exit_fd`` is closed."""
+
+    def __init__(self, pid: int, exit_fd: int) -> None:
+        self.pid = pid
+        self.exit_fd = exit_fd
+
+    def stop(self) -> None:
+        os.close(self.exit_fd)
+        process.wait(self.pid)
+
+
+def start(
+    pid: int, address: str, mappings: Sequence[PortMapping], *, holder: ports.Holder | None = None
+) -> Relay:
+    """Relay ``mappings`` to ``address``, the container's own, in the namespaces of ``pid``.
+
+    The helper has bound its part of the ports.  ``pid`` must be dumpable.
+    """
+    opened: list[_socket.socket] = []
+    try:
+        opened += [_outer_socket(mapping, holder) for mapping in mappings]
+        inner = _inner_sockets(pid, len(mappings))
+        opened += inner
+        given = [
+            (outer.fileno(), inside.fileno(), address, mapping.container_port)
+            for outer, inside, mapping in zip(opened, inner, mappings)
+        ]
+        return _spawn(given)
+    finally:
+        for each in opened:
+            each.close()
+
+
+def _outer_socket(mapping: PortMapping, holder: ports.Holder | None) -> _socket.socket:
+    """Bound beside the helper's socket, which got SO_REUSEADDR once it was bound."""
+    outer = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        if _is_wildcard(mapping):
+            outer.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            outer.bind((_LOOPBACK, mapping.host_port))
+        else:
+            outer.bind((mapping.host_ip, mapping.host_port))
+    except OSError as error:
+        outer.close()
+        raise ports.refusal(error, mapping, holder) from None
+    return outer
+
+
+def _inner_sockets(pid: int, count: int) -> list[_socket.socket]:
+    """UDP sockets of the container's network namespace, made there by a child and handed out."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    namespaces = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("user", "net")]
+
+    def make() -> None:
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)
+        libc.setns(namespaces[0], libc.CLONE_NEWUSER)
+        libc.setns(namespaces[1], libc.CLONE_NEWNET)
+        for _ in range(count):
+            inner = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+            inner.setsockopt(_socket.IPPROTO_IP, relay.IP_PKTINFO, 1)
+            inner.bind(("0.0.0.0", 0))
+            number = inner.fileno().to_bytes(_INT, sys.byteorder)
+            theirs.sendmsg([b"1"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, number)])
+
+    child = process.fork_child(make)
+    theirs.close()
+    for fd in namespaces:
+        os.close(fd)
+    try:
+        return [_received(ours) for _ in range(count)]
+    finally:
+        ours.close()
+        process.wait(child)
+
+
+def _received(channel: _socket.socket) -> _socket.socket:
+    _, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(_INT), _socket.MSG_CMSG_CLOEXEC)
+    if not ancillary:
+        raise OSError("the container's network namespace cannot be joined")
+    return _socket.socket(fileno=int.from_bytes(ancillary[0][2], sys.byteorder))
+
+
+def _spawn(given: list[tuple[int, int, str, int]]) -> Relay:
+    exit_end, exit_fd = os.pipe2(os.O_CLOEXEC)
+    program, null = _program((given, exit_end)), os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    inherited = [program, exit_end, *(fd for each in given for fd in each[:2])]
+    command = [sys.executable, "-IS", "-c", _BOOTSTRAP.format(program), "podpy udp relay"]
+    try:
+        pid = process.spawn(
+            command,
+            environment={"LC_ALL": "POSIX"},
+            files={0: null, 1: null, 2: null, **{fd: fd for fd in inherited}},
+        )
+    except BaseException:
+        os.close(exit_fd)
+        raise
+    finally:
+        for fd in (program, exit_end, null):
+            os.close(fd)
+    return Relay(pid, exit_fd)
+
+
+def _program(arguments: tuple[Any, ...]) -> int:
+    """A memory file with the relay's compiled code and what it works on."""
+    loader: Any = relay.__spec__.loader
+    fd = os.memfd_create("relay", os.MFD_CLOEXEC)
+    os.write(fd, marshal.dumps((loader.get_code(relay.__name__), arguments)))
+    return fd
