@@ -116,6 +116,10 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
         raise UsageError("--replace: needs --name")
     image = _image(ctx, options, progress)
     plan = draft.build(options, image, ctx.config, _surroundings(ctx, options))
+    if plan.record.log.driver == "journald":
+        from podpy.engine import streams
+
+        streams.require_driver("journald")
     if options.replace:
         _remove_namesake(ctx, options.name)
     sources = _Sources(store, plan.wishes)

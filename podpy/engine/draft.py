@@ -22,7 +22,7 @@ from podpy.model import (
     record,
     replace,
 )
-from podpy.runtime import spec
+from podpy.runtime import spec, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from podpy.engine.surroundings import Surroundings
     from podpy.model import Device, Image
 
+FILE_DRIVERS = ("k8s-file", "json-file")
 LOG_DRIVERS = ("k8s-file", "json-file", "journald", "none", "passthrough")
 
 
@@ -283,6 +284,8 @@ def _running(
     engine = config.engine
     stop = options.stop_signal or about.stop_signal or "SIGTERM"
     keys = options.detach_keys
+    if keys:
+        terminal.parse_keys(keys)
     return replace(
         base,
         labels={**about.labels, **_labels(options)},
@@ -323,6 +326,8 @@ def _log(options: ContainerOptions, config: Config) -> LogConfig:
     if driver not in LOG_DRIVERS:
         raise UsageError(f"--log-driver: invalid driver {driver!r}", hint=", ".join(LOG_DRIVERS))
     given = values.pairs(options.log_opt, "--log-opt")
+    if driver not in FILE_DRIVERS and (misplaced := {"path", "max-size", "max-file"} & set(given)):
+        raise UsageError(f"--log-opt {min(misplaced)}: log driver {driver} writes no file")
     maximum = max(config.containers.log_size_max or 0, 0)
     made = LogConfig(
         driver=driver,

@@ -79,8 +79,9 @@ def attached(
     detach_keys: str = "",
 ) -> int | None:
     """Start a container and be its terminal; its exit code, None when the user detached."""
-    from podpy.runtime import attach
+    from podpy.runtime import attach, terminal
 
+    terminal.parse_keys(detach_keys)  # a mistake in them is said before anything runs
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     fd = ours.detach()
     try:

@@ -112,9 +112,12 @@ def attach(
     )
     if result.detached:
         return 0
-    if result.exit_code is None:
-        return containers.read(ctx.store, about.id).state.exit_code
-    return result.exit_code
+    if result.exit_code is not None:
+        return result.exit_code
+    from podpy.engine import ending
+
+    settled = ending.settle(ctx.store, about)  # the supervisor was killed
+    return settled.exit_code if settled else 128 + ending.SIGKILL
 
 
 def require_driver(driver: str) -> None:

@@ -174,6 +174,7 @@ class _Session:
         self._outgoing: list[bytes] = []
         self._reads_stdin = stdin
         self._log: Cursor | None = None
+        self._streams: list[int] = []
         self._result: AttachResult | None = None
         self.loop.watch(fd, IN, self._on_socket)
         if stdin:
@@ -279,7 +280,9 @@ class _Session:
             self._result = AttachResult(exit_code=int(data))
         elif word == frames.LAGGED:
             log_fd = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
-            self._log = Cursor(log_fd, int(data))
+            offset, wants = data.split(b" ")
+            self._log = Cursor(log_fd, int(offset))
+            self._streams = [s for s, letter in ((1, b"o"), (2, b"e")) if letter in wants]
         elif word == frames.REFUSED:
             raise StateError(f"the container's supervisor ends this session: {data.decode()}")
         if word in (frames.LAGGED, frames.GREW):
@@ -291,7 +294,8 @@ class _Session:
             return
         for block in self._log.blocks():
             for stream, _, text in k8s_runs(block):
-                _write(stream, memoryview(text))
+                if stream in self._streams:
+                    _write(stream, memoryview(text))
 
 
 def _write(fd: int, data: memoryview) -> None:

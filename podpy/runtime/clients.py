@@ -108,7 +108,7 @@ class Client:
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, self.log_fd.to_bytes(4, sys.byteorder))
         connection = _socket.socket(fileno=self.fd)
         try:
-            connection.sendmsg([frames.LAGGED, b"%d" % self.mark], [rights])
+            connection.sendmsg([frames.LAGGED, b"%d " % self.mark, self.wants], [rights])
         finally:
             connection.detach()
         posix.close(self.log_fd)

@@ -28,7 +28,7 @@ SIGNAL = b"k"  # "NUMBER": send it to pid 1 of the container
 STDOUT = b"1"
 STDERR = b"2"
 GREW = b"n"  # the log has grown since you last looked
-LAGGED = b"l"  # "OFFSET": too slow; read on in the log, whose descriptor comes along
+LAGGED = b"l"  # "OFFSET WANTS": too slow; read on in the log, whose descriptor comes along
 REFUSED = b"!"  # the reason why the supervisor ends this connection
 EXITED = b"x"  # "CODE": the last frame of all
 
