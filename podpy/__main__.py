@@ -3,11 +3,13 @@
 A well-formed line is parsed from the compiled table and its adapter called at
 once; everything else (help, mistakes, completion) goes to the Typer
 application, which costs 100 ms to import and knows what to say.
+
+What this module imports, ``version`` pays for: ``os`` is not among it.
 """
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 
 from podpy.errors import PodpyError
@@ -16,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMPLETION = "_PODPY_COMPLETE"
+COMPLETION = b"_PODPY_COMPLETE"
+_NULL = "/dev/null"
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
 
@@ -31,7 +34,7 @@ def main() -> None:
     try:
         sys.stderr.flush()
     finally:
-        os._exit(code)
+        posix._exit(code)
 
 
 def _open_streams() -> None:
@@ -39,10 +42,10 @@ def _open_streams() -> None:
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             try:
-                os.fstat(number)
+                posix.fstat(number)
             except OSError:
-                os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+                posix.open(_NULL, posix.O_RDWR)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def command(words: Sequence[str]) -> int:
@@ -83,7 +86,7 @@ class _Invocation:
     def run(self) -> int:
         from podpy.cli import parse, table
 
-        if COMPLETION in os.environ:
+        if COMPLETION in posix.environ:
             return self._run_typer()
         try:
             call = parse.line(
@@ -125,15 +128,17 @@ def _describe(error: OSError) -> str:
     """The host's refusal: what it refused on which path, and why."""
     cause = error.strerror or str(error) or type(error).__name__
     named = (error.filename, error.filename2)
+    import os
+
     paths = [os.fsdecode(name) for name in named if isinstance(name, (str, bytes))]
     return f"{' → '.join(paths)}: {cause}" if paths else cause
 
 
 def _drop_output() -> None:
     """Nobody can take our output: let Python's last flush at exit go nowhere."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
+    null = posix.open(_NULL, posix.O_WRONLY)
+    posix.dup2(null, 1)
+    posix.close(null)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from __future__ import annotations
 import sys
 import time
 
-from podpy import files
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,6 +61,12 @@ def error(operation: str, message: str, hint: str = "") -> None:
         note(f"hint: {hint}")
 
 
+def _dumps(value: Any) -> str:
+    from podpy import files
+
+    return files.dumps(value)
+
+
 def document(value: Any) -> None:
     """Pretty JSON, as ``inspect`` prints it."""
     line(_json_safe(pretty(value)))
@@ -72,13 +76,13 @@ def pretty(value: Any, indent: str = "") -> str:
     """JSON with four spaces per level; the C encoder of the standard library knows no indents."""
     inner = indent + "    "
     if isinstance(value, dict) and value:
-        parts = [f"{files.dumps(str(key))}: {pretty(item, inner)}" for key, item in value.items()]
+        parts = [f"{_dumps(str(key))}: {pretty(item, inner)}" for key, item in value.items()]
         brackets = "{}"
     elif isinstance(value, (list, tuple)) and value:
         parts = [pretty(item, inner) for item in value]
         brackets = "[]"
     else:
-        return files.dumps(value)
+        return _dumps(value)
     body = (",\n" + inner).join(parts)
     return f"{brackets[0]}\n{inner}{body}\n{indent}{brackets[1]}"
 
@@ -108,7 +112,7 @@ def tree(value: dict[str, Any], indent: str = "") -> None:
             for each in item:
                 line(f"{indent}- {each}")
         else:
-            plain = item if isinstance(item, str) else files.dumps(item)
+            plain = item if isinstance(item, str) else _dumps(item)
             line(f"{indent}{key}: {plain}".rstrip())
 
 
@@ -163,7 +167,7 @@ class Listing:
             self._table(items, columns, headings)
         elif format_ == "json":
             for item in items:
-                line(_json_safe(files.dumps({n: self.fields[n](item) for n in self.shown})))
+                line(_json_safe(_dumps({n: self.fields[n](item) for n in self.shown})))
         else:
             self._template(items, format_, headings)
 
@@ -217,7 +221,7 @@ def formatted(values: Sequence[Any], format_: str) -> None:
     """Objects as ``--format`` says, a line each: ``json`` or a template."""
     if format_ == "json":
         for value in values:
-            line(_json_safe(files.dumps(value)))
+            line(_json_safe(_dumps(value)))
         return
     from podpy.cli import evaluate, template
 

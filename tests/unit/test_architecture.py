@@ -55,12 +55,9 @@ IMPORT_OWNERS = (
     Owner("multiprocessing", (), "processes are forked by runtime/, with a reason for each"),
 )
 CALL_OWNERS = (
-    Owner("sys.exit", ("__main__.py",), "the program ends in one place"),
-    Owner(
-        "os._exit",
-        ("kernel/process.py", "__main__.py"),
-        "a forked child ends in one place, podpy too",
-    ),
+    Owner("sys.exit", (), "the entry point alone ends the program"),
+    Owner("os._exit", ("kernel/process.py",), "a forked child ends in one place"),
+    Owner("posix._exit", ("__main__.py",), "the command ends in one place, at once"),
     Owner("os.system", (), "no shell stands between podpy and a program"),
     Owner("os.fork", ("kernel/process.py",), "a fork has rules (threads, descriptors, exit)"),
 )
