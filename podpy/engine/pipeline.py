@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from podpy.errors import ImageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from podpy.storage.layers import Importer
 
 _FAREWELL = 2.0
+_PATIENCE = 0.2
 
 
 class Stopped(Exception):
@@ -36,42 +38,71 @@ def width(configured: int) -> int:
     return configured if configured > 0 else max(2, min(6, (os.cpu_count() or 1) + 1))
 
 
-def in_parallel(jobs: Sequence[Callable[[threading.Event], None]], workers: int) -> None:
+def in_parallel(
+    jobs: Sequence[Callable[[threading.Event], None]],
+    workers: int,
+    on_stop: Callable[[], None],
+) -> None:
     """Run every job; the first error stops the others and is raised.
 
-    A job is given the event that tells it to stop.  Threads are daemons: one
-    that hangs in a read must not keep an interrupted command alive.
+    A job is given the event that tells it to stop; ``on_stop`` is called to
+    wake those that wait for the network.  Threads are daemons: one that hangs
+    all the same must not keep an interrupted command alive.
     """
     waiting: queue.SimpleQueue[Callable[[threading.Event], None]] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
-    errors: list[BaseException] = []
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            while not stop.is_set():
-                waiting.get_nowait()(stop)
-        except queue.Empty:
-            return
-        except BaseException as error:
-            errors.append(error)
-            stop.set()
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in jobs[:workers]]
-    for thread in threads:
-        thread.start()
+    crew = _Crew(waiting)
+    count = min(workers, len(jobs))
+    for _ in range(count):
+        threading.Thread(target=crew.work, daemon=True).start()
     try:
-        for thread in threads:
-            while thread.is_alive() and not stop.is_set():
-                thread.join(0.5)
+        while crew.ended < count and not crew.stop.is_set():
+            crew.wait(_PATIENCE)
     finally:
-        stop.set()
-        for thread in threads:
-            thread.join(_FAREWELL)
-    for error in errors:
+        if crew.ended < count:
+            crew.stop.set()
+            on_stop()
+        deadline = time.monotonic() + _FAREWELL
+        while crew.ended < count and time.monotonic() < deadline:
+            crew.wait(_PATIENCE)
+    for error in crew.errors:
         if not isinstance(error, Stopped):
             raise error
+
+
+class _Crew:
+    """Threads that share a queue of jobs.
+
+    They say themselves that they have ended: ``Thread.join`` takes a thread
+    for dead when the join is interrupted (CPython 3.11).
+    """
+
+    def __init__(self, waiting: queue.SimpleQueue[Callable[[threading.Event], None]]) -> None:
+        self._waiting = waiting
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.errors: list[BaseException] = []
+        self.stop = threading.Event()
+        self.ended = 0
+
+    def work(self) -> None:
+        try:
+            while not self.stop.is_set():
+                self._waiting.get_nowait()(self.stop)
+        except queue.Empty:
+            pass
+        except BaseException as error:
+            self.errors.append(error)
+            self.stop.set()
+        self._bell.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Until the next thread ends, or so long."""
+        try:
+            self._bell.get(timeout=seconds)
+        except queue.Empty:
+            return
+        self.ended += 1
 
 
 class Layers:
@@ -91,7 +122,7 @@ class Layers:
             self._progress.blob(blob.digest, blob.size, present=has_blob)
             if not has_layer or not has_blob:
                 jobs.append(self._job(diff_id, blob, has_layer, has_blob))
-        in_parallel(jobs, workers)
+        in_parallel(jobs, workers, self._repository.transport.stop)
 
     def _job(
         self, diff_id: str, blob: Descriptor, has_layer: bool, has_blob: bool
@@ -121,7 +152,7 @@ class Layers:
             try:
                 download.run()
                 sink.finish()
-            except ImageError:
+            except ImageError as error:
                 download.discard()
-                raise
+                raise ImageError(f"layer {blob.digest}: {error.message}") from None
             content.adopt(store, download.path, blob)

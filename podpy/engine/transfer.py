@@ -191,7 +191,7 @@ class _Pull:
             digest=chosen.digest,
             kind=kind,
         )
-        self._check_platform(reference, image)
+        self._check_platform(reference, image, from_index=index is not None)
         with Importer(self._store) as importer:
             self._bring_in(importer, repository, image)
             importer.has_blob(about.digest)
@@ -221,13 +221,16 @@ class _Pull:
         inner = manifests.media_type(
             manifests.parse(chosen.data, f"manifest {chosen.digest}"), entry.media_type
         )
+        if inner in manifests.INDEX_TYPES:
+            raise ImageError(f"manifest {entry.digest}: an image index inside an image index")
         return replace(chosen, media_type=inner), replace(top, media_type=kind)
 
-    def _check_platform(self, reference: Reference, image: Image) -> None:
+    def _check_platform(self, reference: Reference, image: Image, *, from_index: bool) -> None:
+        """An index has the last word: there are images whose configuration is mistaken."""
         if not image.platform.architecture or platforms.fits(image.platform, self._asked):
             return
         text = f"{reference}: the image is for {image.platform}, not for {self._asked}"
-        if self._options.platform or self._options.arch or self._options.os:
+        if not from_index and (self._options.platform or self._options.arch or self._options.os):
             raise ImageError(text)
         self._progress.warn(text)
 
@@ -386,4 +389,5 @@ def _push_blobs(
 
     distinct = {blob.digest: blob for blob in blobs if not blob.urls}
     workers = pipeline.width(ctx.config.engine.image_parallel_copies)
-    pipeline.in_parallel([job(blob) for blob in distinct.values()], workers)
+    jobs = [job(blob) for blob in distinct.values()]
+    pipeline.in_parallel(jobs, workers, repository.transport.stop)

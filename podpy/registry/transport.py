@@ -14,14 +14,18 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import ssl
 import threading
 import time
+import weakref
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 from urllib3.response import BaseHTTPResponse as Response
 from urllib3.util import Timeout, make_headers
@@ -88,6 +92,8 @@ class Transport:
         self._base = ""
         self._lock = threading.Lock()
         self._reached = False
+        self._stopped = threading.Event()
+        self._live: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
 
     @property
     def base(self) -> str:
@@ -157,7 +163,19 @@ class Transport:
             )
         if pause < 0:
             pause = min(self.access.pause * 2**attempt, 60.0) * random.uniform(0.8, 1.2)
-        time.sleep(pause)
+        if self._stopped.wait(pause):
+            raise RegistryError(f"{self.host}: stopped")
+
+    def stop(self) -> None:
+        """Make every thread that uses this transport fail at once, wherever it waits."""
+        self._stopped.set()
+        for connection in list(self._live):
+            if connection.sock is not None:
+                try:
+                    # Not the method of an SSLSocket: that one takes the reader's TLS state away.
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+                except OSError:
+                    pass  # closed in this moment
 
     def _follow(
         self,
@@ -207,7 +225,7 @@ class Transport:
         key = (parts.scheme, proxies.find(url), own)
         if key not in self._pools:
             context = self._context(own) if parts.scheme == "https" else None
-            self._pools[key] = _make_pool(key[1], context)
+            self._pools[key] = _make_pool(key[1], context, self._live)
         return self._pools[key]
 
     def _context(self, own: bool) -> ssl.SSLContext:
@@ -232,20 +250,45 @@ def finish(answer: Response) -> None:
         answer.close()
 
 
-def _make_pool(proxy: str, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+def _make_pool(
+    proxy: str, context: ssl.SSLContext | None, live: weakref.WeakSet[HTTPConnection]
+) -> urllib3.PoolManager:
+    """Connections, direct or by a proxy, that are found in ``live`` while they are open."""
     if not proxy:
-        return urllib3.PoolManager(timeout=_TIMEOUT, maxsize=8, ssl_context=context)
-    parts = urlsplit(proxy)
-    if parts.scheme not in ("http", "https"):
-        raise RegistryError(
-            f"proxy {parts.scheme}://{parts.hostname}: only http and https proxies are supported"
+        manager = urllib3.PoolManager(timeout=_TIMEOUT, maxsize=8, ssl_context=context)
+    else:
+        parts = urlsplit(proxy)
+        if parts.scheme not in ("http", "https"):
+            raise RegistryError(
+                f"proxy {parts.scheme}://{parts.hostname}: only http and https proxies"
+                " are supported"
+            )
+        login = {}
+        if parts.username is not None:
+            login = make_headers(proxy_basic_auth=f"{parts.username}:{parts.password or ''}")
+        manager = urllib3.ProxyManager(
+            proxy, proxy_headers=login, timeout=_TIMEOUT, maxsize=8, ssl_context=context
         )
-    login = {}
-    if parts.username is not None:
-        login = make_headers(proxy_basic_auth=f"{parts.username}:{parts.password or ''}")
-    return urllib3.ProxyManager(
-        proxy, proxy_headers=login, timeout=_TIMEOUT, maxsize=8, ssl_context=context
-    )
+    manager.pool_classes_by_scheme = {
+        "http": _remembering(HTTPConnectionPool, HTTPConnection, live),
+        "https": _remembering(HTTPSConnectionPool, HTTPSConnection, live),
+    }
+    return manager
+
+
+def _remembering(
+    pool: type[HTTPConnectionPool],
+    connection: type[HTTPConnection],
+    live: weakref.WeakSet[HTTPConnection],
+) -> type[HTTPConnectionPool]:
+    """A pool whose connections are in ``live`` from the moment they are open."""
+
+    def connect(self: HTTPConnection) -> None:
+        connection.connect(self)
+        live.add(self)
+
+    made = type("Connection", (connection,), {"connect": connect})
+    return type("Pool", (pool,), {"ConnectionCls": made})
 
 
 def _redirected(url: str, location: str) -> str:

@@ -118,7 +118,10 @@ def _job(requests: socket.socket, message: bytes, data: int, answer: int, *, sin
         values = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
     except OSError as error:
         values = {"error": f"layer: {error}", "hint": "", "kind": "StoreError"}
-    files.write_all(answer, files.dumps(values).encode())
+    try:
+        files.write_all(answer, files.dumps(values).encode())
+    except BrokenPipeError:
+        pass  # the importer has given up on this layer
     return 0
 
 
