@@ -82,8 +82,9 @@ def _create_target(root_fd: int, path: str, directory: bool, follow: bool) -> in
     parent_path, name = os.path.split(path.rstrip("/"))
     parent = open_target(root_fd, parent_path or "/", directory=True, follow=follow)
     try:
-        # A path descriptor cannot be created in: reopen it for reading.
-        real = os.open(f"/proc/self/fd/{parent}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # A path descriptor cannot be created in: reopen it for reading (and not through /proc,
+        # which may be the container's).
+        real = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
     finally:
         os.close(parent)
     try:

@@ -189,7 +189,7 @@ def join_keyring() -> None:
             return
         if error.errno != errno.EDQUOT:
             raise
-        os.setresuid(1 + os.getpid() % 999, 0, 0)
+        os.setresuid(1 + int.from_bytes(os.urandom(2), "big") % 999, 0, 0)
         libc.join_session_keyring(_KEYRING)
         os.setresuid(0, 0, 0)
 
@@ -244,7 +244,7 @@ def _enter_root(root: int, plan: Plan, steps: Steps) -> None:
     libc.umount2(".", libc.MNT_DETACH)
     os.chdir("/")
     os.close(root)
-    change_directory(plan.process.cwd, create=True)
+    _entered(plan.process.cwd, create=True)
 
 
 def _reopened(root: int) -> int:
@@ -254,24 +254,42 @@ def _reopened(root: int) -> int:
 def change_directory(path: str, *, create: bool = False) -> None:
     """``chdir`` that ends inside the root, or fails (CVE-2024-21626).
 
-    A path such as ``/proc/self/fd/7`` may lead to a directory of the host:
-    then the kernel's getcwd does not begin with a slash.
+    A path such as ``/proc/self/fd/7`` may lead to a directory of the host, to
+    enter it or to make others there: magic links are not followed.  getcwd,
+    which begins with a slash only inside the root, has the last word.
     """
+    root = os.open("/", libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.chdir(path)
+        directory = _open_directory(root, path, create)
+        os.fchdir(directory)
+        os.close(directory)
+        inside = os.getcwd().startswith("/")
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOENT):
+            raise
+        inside = False
+    finally:
+        os.close(root)
+    if not inside:
+        raise LaunchError(f"working directory {path}: lies outside the container's root")
+
+
+def _open_directory(root: int, path: str, create: bool) -> int:
+    try:
+        return mounts.open_in_root(root, path, libc.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
         if not create:
             raise CommandNotFound(f"working directory {path}: no such directory") from None
-        os.makedirs(path, 0o755)
-        os.chdir(path)
-    except PermissionError:
-        return  # the user may be allowed what its root is not (NFS): tried again after setuid
+        return mounts.open_target(root, path, directory=True)
+
+
+def _entered(path: str, *, create: bool = False) -> bool:
+    """Try :func:`change_directory` as root: the user may be allowed what root is not (NFS)."""
     try:
-        inside = os.getcwd().startswith("/")
-    except FileNotFoundError:
-        inside = False
-    if not inside:
-        raise LaunchError(f"working directory {path}: lies outside the container's root")
+        change_directory(path, create=create)
+    except PermissionError:
+        return False
+    return True
 
 
 # --- the last steps, shared with exec ----------------------------------------
@@ -286,6 +304,7 @@ def execute(
     steps("connect the standard streams")
     for target, fd in enumerate(stdio):
         os.dup2(fd, target)
+        os.set_inheritable(target, True)  # dup2 onto itself leaves close-on-exec set
     if tty:
         fcntl.ioctl(0, TIOCSCTTY, 0)
         os.fchown(0, who.uid, -1)
@@ -297,6 +316,8 @@ def execute(
     # Whatever podpy's caller left open must not reach the container (CVE-2024-21626);
     # closing at execve keeps our own channel alive for a failure of execve itself.
     libc.close_range(3 + payload.preserved, flags=libc.CLOSE_RANGE_CLOEXEC)
+    steps(f"change to the working directory {payload.cwd}")
+    entered = _entered(payload.cwd)
     credentials.apply(
         who,
         payload.capabilities,
@@ -306,8 +327,9 @@ def execute(
         may_set_groups=payload.may_set_groups,
         step=steps,
     )
-    steps(f"change to the working directory {payload.cwd}")
-    change_directory(payload.cwd)
+    if not entered:
+        steps(f"change to the working directory {payload.cwd}")
+        change_directory(payload.cwd)
     steps("execute the command")
     run_command(payload.argv, _environment(payload.env, who))
 

@@ -251,8 +251,6 @@ def _run(entry: Entry, inner: Channel) -> int:
             inner.expect(channel.GO)
             stdio = (slave, slave, slave)
         os.close(root)
-        steps(f"change to the working directory {entry.process.cwd}")
-        init.change_directory(entry.process.cwd)
         init.execute(entry.process, who, stdio, steps, tty=entry.tty)
     except BaseException as error:
         inner.fail(steps.current, error)

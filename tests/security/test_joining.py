@@ -132,6 +132,18 @@ def test_cve_2024_21626_a_descriptor_as_working_directory(
         assert str(podpy.directory) not in by_run.stdout
 
 
+def test_a_working_directory_is_not_made_on_the_host(
+    podpy: Podpy, busybox: str, leaked: list[int]
+) -> None:
+    """A missing one is made: inside the root, not below a descriptor that leads out."""
+    for number in range(3, 21):
+        podpy.fails("run", "--rm", *NONE, "-w", f"/proc/self/fd/{number}/made/here", busybox, "pwd",
+                    pass_fds=leaked)  # fmt: skip
+    assert [path.name for path in (podpy.directory / "secret").iterdir()] == ["key"]
+    made = podpy("run", "--rm", *NONE, "-w", "/made/here", busybox, "pwd", pass_fds=leaked)
+    assert made.text == "/made/here"
+
+
 def test_callers_descriptors_do_not_enter(podpy: Podpy, busybox: str, leaked: list[int]) -> None:
     look = ("sh", "-c", "ls /proc/self/fd | grep -v '^[012]$'")
     podpy.run_detached("--name", "c", *NONE, busybox, "sleep", "1000", pass_fds=leaked)
