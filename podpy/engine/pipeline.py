@@ -7,6 +7,7 @@ forked before the first thread is made.
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -155,4 +156,8 @@ class Layers:
             except ImageError as error:
                 download.discard()
                 raise ImageError(f"layer {blob.digest}: {error.message}") from None
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    download.discard()  # what is kept for later must not fill the disk now
+                raise
             content.adopt(store, download.path, blob)

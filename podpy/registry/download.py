@@ -1,22 +1,21 @@
 """One blob, resumed where it stopped, and passed on while it arrives.
 
-What was received is kept in ``downloads/<hex>`` of the cache directory until
-it is whole, so a pull that was cut off, by the network or by the user, goes
-on at that byte.  Whoever takes the bytes verifies them, and discards the file
-when they are wrong: then they are of no use to the next attempt.
+What was received is kept (see ``podpy.registry.partial``) until it is whole, so
+a pull that was cut off, by the network or by the user, goes on at that byte.
+Whoever takes the bytes verifies them, and discards the file when they are
+wrong: then they are of no use to the next attempt.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError
 
-from podpy import files, paths
+from podpy import files
 from podpy.errors import ImageError, RegistryError
+from podpy.registry import partial
 from podpy.registry.client import Repository, chunks, open_foreign
 from podpy.registry.transport import finish
 
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
     from podpy.model import Descriptor
 
 _READ = 1 << 20
-_STALLED = 5.0
-
-
-def directory() -> str:
-    """Where unfinished downloads are."""
-    return f"{paths.cache_home()}/downloads"
 
 
 class Download:
@@ -59,8 +52,7 @@ class Download:
         self._fd = -1
 
     def __enter__(self) -> Download:
-        files.make_directory(directory())
-        self.path, self._fd = _claim(f"{directory()}/{self._blob.digest[7:]}")
+        self.path, self._fd = partial.claim(self._blob.digest)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -136,26 +128,3 @@ class Download:
 
     def _wrong(self, why: str) -> ImageError:
         return ImageError(f"{self._repository.name}: blob {self._blob.digest}: {why}")
-
-
-def _claim(path: str) -> tuple[str, int]:
-    """The file of a download, locked for us: ``(path, descriptor)``.
-
-    While another podpy is receiving the same blob we wait for it as long as
-    the file grows; one that stands still is left alone and we use our own.
-    """
-    size, since = -1, time.monotonic()
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_nlink:
-                return path, fd
-        except BlockingIOError:
-            now = os.fstat(fd).st_size
-            if now != size:
-                size, since = now, time.monotonic()
-            elif time.monotonic() - since > _STALLED:
-                path, since = f"{path}.{os.getpid()}", time.monotonic()
-        os.close(fd)
-        time.sleep(0.1)

@@ -12,7 +12,7 @@ import pytest
 
 from podpy.errors import AuthenticationError, ImageError, NotFound, RegistryError
 from podpy.model import Descriptor, from_dict
-from podpy.registry import auth, client
+from podpy.registry import auth, client, partial
 from podpy.registry.download import Download
 from podpy.registry.reference import parse
 from podpy.registry.shortnames import Source
@@ -202,7 +202,7 @@ def test_a_download_in_progress_elsewhere_is_not_written_to(
 ) -> None:
     import fcntl
 
-    monkeypatch.setattr("podpy.registry.download._STALLED", 0.3)
+    monkeypatch.setattr("podpy.registry.partial._STALLED", 0.3)
     blob = blob_of(server, BIG)
     own_cache.mkdir(parents=True)
     theirs = own_cache / blob.digest[7:]
@@ -211,7 +211,10 @@ def test_a_download_in_progress_elsewhere_is_not_written_to(
         held.write(b"theirs")
         held.flush()
         assert receive(server, blob) == BIG
+        held.flush()
+        assert partial.sweep() == len(BIG), "ours, not what they are still writing"
     assert theirs.read_bytes() == b"theirs"
+    assert partial.sweep() == len(b"theirs")
 
 
 # --- retries and redirects
