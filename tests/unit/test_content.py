@@ -39,7 +39,8 @@ def described(data: bytes, **fields: int | str) -> Descriptor:
 @pytest.mark.parametrize(
     "text",
     ["sha256:../../x", "sha256:" + "a" * 63, "sha256:" + "G" * 64, "", "a" * 64,
-     "sha512:" + "a" * 128, "sha256:" + "a" * 64 + "/x", "SHA256:" + "a" * 64, "sha256:" + "é" * 64],
+     "sha512:" + "a" * 128, "sha256:" + "a" * 64 + "/x", "SHA256:" + "a" * 64,
+     "sha256:" + "é" * 64],
 )  # fmt: skip
 def test_only_an_exact_digest_becomes_a_path(store: Store, text: str) -> None:
     with pytest.raises(ImageError):
