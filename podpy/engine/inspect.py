@@ -54,7 +54,7 @@ def container(ctx: Context, name: str, *, size: bool = False) -> dict[str, Any]:
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "EffectiveCaps": list(record.capabilities),
+        "EffectiveCaps": list(record.capabilities) if _is_root(record) else [],
         "BoundingCaps": list(record.capabilities),
         "ExecIDs": [],
         "GraphDriver": _graph_driver(ctx.store, record, directory),
@@ -67,6 +67,11 @@ def container(ctx: Context, name: str, *, size: bool = False) -> dict[str, Any]:
     if size:
         described.update(_sizes(ctx, found))
     return described
+
+
+def _is_root(record: ContainerRecord) -> bool:
+    """Whether the process starts as the container's root: nobody else has capabilities."""
+    return record.user.partition(":")[0] in ("", "0", "root")
 
 
 def instant(seconds: float) -> str:
