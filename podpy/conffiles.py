@@ -9,7 +9,7 @@ The rules, per file:
 * ``registries.conf``: a later ``[[registry]]`` of the same prefix replaces the
   earlier one, aliases are merged by name, other keys are replaced.
 * ``podpy.toml``: ``[containers]``, ``[network]``, ``[engine]`` as above, and
-  ``[storage]`` with the fields of :class:`podpy.config.StorageConfig`.  The
+  ``[storage]`` with the fields of :class:`podpy.settings.StorageConfig`.  The
   file is podpy's own: an unknown key in it is an error.
 
 In the shared files a key that podpy does not act on is no error, as other
@@ -23,7 +23,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from podpy import paths
-from podpy.config import (
+from podpy.errors import UsageError
+from podpy.model import replace
+from podpy.settings import (
     Candidates,
     Config,
     ContainerDefaults,
@@ -34,8 +36,6 @@ from podpy.config import (
     RegistryRule,
     StorageConfig,
 )
-from podpy.errors import UsageError
-from podpy.model import replace
 
 if sys.version_info >= (3, 11):
     import tomllib

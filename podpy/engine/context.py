@@ -7,9 +7,9 @@ from podpy.model import record
 TYPE_CHECKING = False
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from podpy.config import Config
     from podpy.errors import PodpyError
     from podpy.paths import Store
+    from podpy.settings import Config
 
 
 class Context:

@@ -13,10 +13,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from podpy.config import Config
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
     from podpy.model import ImageConfig
+    from podpy.settings import Config
 
 _IMAGE_VOLUMES = ("", "anonymous", "bind", "ignore", "tmpfs")
 _ZONES = "/usr/share/zoneinfo"

@@ -10,10 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from podpy.config import Config
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
     from podpy.model import ContainerRecord, ImageConfig, PortMapping
+    from podpy.settings import Config
 
 NETWORKS = ("none", "host", "slirp4netns", "pasta")
 _SLIRP_OPTIONS = (

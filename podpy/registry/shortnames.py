@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from podpy.config import Endpoint, Registries, RegistryRule
+    from podpy.settings import Endpoint, Registries, RegistryRule
 
 
 @record

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from podpy import conffiles, config
-from podpy.config import Config
 from podpy.errors import UsageError
+from podpy.settings import Config
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from podpy.config import Endpoint, Registries, RegistryRule
 from podpy.errors import RegistryError, UsageError
 from podpy.registry import shortnames
 from podpy.registry.reference import parse
+from podpy.settings import Endpoint, Registries, RegistryRule
 
 DIGEST = "sha256:" + "a" * 64
 
