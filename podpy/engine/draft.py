@@ -28,10 +28,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from podpy.config import Config
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
     from podpy.model import Device, Image
+    from podpy.settings import Config
 
 FILE_DRIVERS = ("k8s-file", "json-file")
 LOG_DRIVERS = ("k8s-file", "json-file", "journald", "none", "passthrough")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from podpy.config import Config, ContainerDefaults
 from podpy.engine import draft, security
 from podpy.engine.options import ContainerOptions
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import HostError, NotFound, UsageError
 from podpy.model import ContainerRecord, Image, ImageConfig, Platform, Ulimit, replace
 from podpy.net import ports
+from podpy.settings import Config, ContainerDefaults
 
 ID = "ab" * 32
 OTHER_ID = "cd" * 32
