@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
-from typer._click.exceptions import NoArgsIsHelpError, NoSuchOption
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption
 from typer._completion_classes import completion_init
 from typer.main import get_command
 
@@ -42,7 +42,7 @@ def run(words: Sequence[str]) -> int:
     except NoArgsIsHelpError as request:
         output.line(request.ctx.get_help())
         return 0
-    except typer.TyperException as mistake:
+    except ClickException as mistake:
         raise _explained(mistake) from None
     return code if isinstance(code, int) else 0
 

@@ -106,7 +106,10 @@ _TRISTATE = ("tls_verify",)
 
 def parameters(*, running: bool) -> list[inspect.Parameter]:
     """The signature of ``run`` (or of ``create``, which lacks what needs a running container)."""
-    chosen = [_argument("image", str, "IMAGE"), _argument("command", tuple[str, ...], "[COMMAND…]")]
+    chosen = [
+        _argument("image", str, "IMAGE"),
+        _argument("command", tuple[str, ...], "COMMAND [ARG...]"),
+    ]
     for field in ContainerOptions._fields:  # type: ignore[attr-defined]
         if field in ("image", "command") or (field in _RUN_ONLY and not running):
             continue
@@ -116,7 +119,7 @@ def parameters(*, running: bool) -> list[inspect.Parameter]:
 
 def _argument(name: str, kind: Any, metavar: str) -> inspect.Parameter:
     completion = complete.images if name == "image" else None
-    declared = Annotated[kind, Argument(metavar=metavar, autocompletion=completion)]
+    declared = Annotated[kind, Argument(metavar=metavar, autocompletion=completion, hidden=True)]
     default = inspect.Parameter.empty if name == "image" else ()
     return _parameter(name, declared, default)
 

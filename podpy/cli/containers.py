@@ -169,7 +169,7 @@ def top(ctx: Context, *, name: opt.Container, columns: opt.TopColumns = ()) -> N
 def port(
     ctx: Context,
     *,
-    name: opt.MaybeContainer = "",
+    name: opt.Container = "",
     wanted: opt.ContainerPort = "",
     every: opt.All = False,
     latest: opt.Latest = False,

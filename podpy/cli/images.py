@@ -22,7 +22,7 @@ _SHORT = 12
 def ls(
     ctx: Context,
     *,
-    name: opt.MaybeImage = "",
+    name: opt.Image = "",
     show_all: opt.ShowAllImages = False,
     digests: opt.Digests = False,
     filters: opt.Filters = (),
@@ -98,14 +98,14 @@ def rm(
     return report("rmi", outcomes, removal=True)
 
 
-def tag(ctx: Context, *, name: opt.Image, new_names: opt.NewNames) -> None:
+def tag(ctx: Context, *, name: opt.Image, new_names: opt.Names) -> None:
     """Give an image more names."""
     from podpy.engine import images
 
     images.tag(ctx, name, new_names)
 
 
-def untag(ctx: Context, *, name: opt.Image, old_names: opt.OldNames = ()) -> None:
+def untag(ctx: Context, *, name: opt.Image, old_names: opt.Names = ()) -> None:
     """Take names from an image, all of them by default."""
     from podpy.engine import images
 

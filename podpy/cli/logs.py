@@ -17,7 +17,7 @@ def logs(
     until: opt.Until = "",
     tail: opt.TailShort = "",
     timestamps: opt.Timestamps = False,
-    show_names: opt.Names = False,
+    show_names: opt.ShowNames = False,
     color: opt.Color = False,
 ) -> None:
     """Show what containers have printed."""

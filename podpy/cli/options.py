@@ -7,7 +7,8 @@ plain command line is parsed from the compiled table.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
@@ -15,33 +16,31 @@ from podpy.cli import complete
 
 # --- arguments ---------------------------------------------------------------
 
-_CONTAINER = Argument(metavar="CONTAINER", autocompletion=complete.containers)
-_IMAGE = Argument(metavar="IMAGE", autocompletion=complete.images)
-Container = Annotated[str, _CONTAINER]
-MaybeContainer = Annotated[str, Argument(metavar="[CONTAINER]", autocompletion=complete.containers)]
-Containers = Annotated[
-    tuple[str, ...], Argument(metavar="CONTAINER...", autocompletion=complete.containers)
-]
-ContainerName = Annotated[str, Argument(metavar="NAME")]
-Command = Annotated[tuple[str, ...], Argument(metavar="COMMAND [ARG...]")]
-MaybeCommand = Annotated[tuple[str, ...], Argument(metavar="[COMMAND [ARG...]]")]
-TopColumns = Annotated[tuple[str, ...], Argument(metavar="[COLUMN...]")]
-ContainerPort = Annotated[str, Argument(metavar="[PORT[/PROTOCOL]]")]
-Image = Annotated[str, _IMAGE]
-MaybeImage = Annotated[str, Argument(metavar="[IMAGE]", autocompletion=complete.images)]
-Images = Annotated[tuple[str, ...], Argument(metavar="IMAGE...", autocompletion=complete.images)]
-Rootfs = Annotated[str, Argument(metavar="IMAGE", autocompletion=complete.images)]
-NewNames = Annotated[tuple[str, ...], Argument(metavar="NAME...")]
-OldNames = Annotated[tuple[str, ...], Argument(metavar="[NAME...]")]
-References = Annotated[tuple[str, ...], Argument(metavar="REFERENCE...")]
-Destination = Annotated[str, Argument(metavar="[DESTINATION]")]
-ArchivePath = Annotated[str, Argument(metavar="PATH|URL|-")]
-NewReference = Annotated[str, Argument(metavar="[REFERENCE]")]
-Registry = Annotated[str, Argument(metavar="[REGISTRY]")]
-Volume = Annotated[str, Argument(metavar="VOLUME", autocompletion=complete.volumes)]
-Volumes = Annotated[tuple[str, ...], Argument(metavar="VOLUME...", autocompletion=complete.volumes)]
-NewVolume = Annotated[str, Argument(metavar="[NAME]")]
-Objects = Annotated[tuple[str, ...], Argument(metavar="NAME...", autocompletion=complete.objects)]
+
+def _argument(metavar: str, completion: Callable[[str], list[str]] | None = None) -> Any:
+    """An argument; the usage line says all there is to say about it."""
+    return Argument(metavar=metavar, autocompletion=completion, hidden=True)
+
+
+# A name without default in an adapter's signature is required, one with a default is not.
+Container = Annotated[str, _argument("CONTAINER", complete.containers)]
+Containers = Annotated[tuple[str, ...], _argument("CONTAINER...", complete.containers)]
+ContainerName = Annotated[str, _argument("NAME")]
+Command = Annotated[tuple[str, ...], _argument("COMMAND [ARG...]")]
+TopColumns = Annotated[tuple[str, ...], _argument("COLUMN...")]
+ContainerPort = Annotated[str, _argument("PORT[/PROTOCOL]")]
+Image = Annotated[str, _argument("IMAGE", complete.images)]
+Images = Annotated[tuple[str, ...], _argument("IMAGE...", complete.images)]
+Names = Annotated[tuple[str, ...], _argument("NAME...")]
+References = Annotated[tuple[str, ...], _argument("REFERENCE...")]
+Destination = Annotated[str, _argument("DESTINATION")]
+ArchivePath = Annotated[str, _argument("PATH|URL|-")]
+NewReference = Annotated[str, _argument("REFERENCE")]
+Registry = Annotated[str, _argument("REGISTRY")]
+Volume = Annotated[str, _argument("VOLUME", complete.volumes)]
+Volumes = Annotated[tuple[str, ...], _argument("VOLUME...", complete.volumes)]
+NewVolume = Annotated[str, _argument("NAME")]
+Objects = Annotated[tuple[str, ...], _argument("NAME...", complete.objects)]
 
 # --- how results are shown ---------------------------------------------------
 
@@ -138,7 +137,6 @@ KillSignal = Annotated[str, Option("--signal", "-s", metavar="SIGNAL", help="Sig
 Force = Annotated[bool, Option("--force", "-f", help="Stop or untag first what is in use.")]
 NoQuestion = Annotated[bool, Option("--force", "-f", help="Do not ask.")]
 RemoveVolumes = Annotated[bool, Option("--volumes", "-v", help="Remove anonymous volumes too.")]
-PruneVolumes = Annotated[bool, Option("--volumes", help="Remove unused volumes too.")]
 Depend = Annotated[bool, Option("--depend", help="Remove the containers that depend on it too.")]
 OnlyRunning = Annotated[bool, Option("--running", help="Only those that run.")]
 Condition = Annotated[
@@ -187,10 +185,9 @@ Since = Annotated[
 Until = Annotated[
     str, Option("--until", metavar="TIME", help="Only lines until then (date or 10m).")
 ]
-Tail = Annotated[str, Option("--tail", metavar="N", help="Only the last N lines.")]
 TailShort = Annotated[str, Option("--tail", "-n", metavar="N", help="Only the last N lines.")]
 Timestamps = Annotated[bool, Option("--timestamps", "-t", help="Print the time of each line.")]
-Names = Annotated[bool, Option("--names", help="Print the container's name before each line.")]
+ShowNames = Annotated[bool, Option("--names", help="Print the container's name before each line.")]
 
 # --- registries and archives -------------------------------------------------
 
@@ -259,7 +256,6 @@ AllRegistries = Annotated[
 
 # --- volumes -----------------------------------------------------------------
 
-Labels = Annotated[tuple[str, ...], Option("--label", metavar="KEY=VALUE", help="Label it.")]
 VolumeLabels = Annotated[
     tuple[str, ...], Option("--label", "-l", metavar="KEY=VALUE", help="Label the volume.")
 ]
@@ -268,8 +264,3 @@ VolumeOptions = Annotated[
     tuple[str, ...], Option("--opt", "-o", metavar="KEY=VALUE", help="Option of the driver.")
 ]
 IgnoreExisting = Annotated[bool, Option("--ignore", help="No error when it exists.")]
-
-# --- the store ---------------------------------------------------------------
-
-Repair = Annotated[bool, Option("--repair", "-r", help="Repair what is damaged.")]
-Quick = Annotated[bool, Option("--quick", "-q", help="Do not read the contents of every file.")]

@@ -73,6 +73,15 @@ class Command(TyperCommand):
     def make_parser(self, ctx: Context) -> Parser:
         return _parser(self, ctx)
 
+    def collect_usage_pieces(self, ctx: Context) -> list[str]:
+        """``[OPTIONS] IMAGE [COMMAND...]``, as docker and podman write it."""
+        pieces = ["[OPTIONS]"]
+        for parameter in self.params:
+            if parameter.param_type_name == "argument":
+                name = parameter.metavar or ""
+                pieces.append(name if parameter.required else f"[{name}]")
+        return pieces
+
     def get_help_option_names(self, ctx: Context) -> list[str]:
         taken = {name for parameter in self.params for name in parameter.opts}
         return [name for name in ("-h", "--help") if name not in taken]

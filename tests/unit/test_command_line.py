@@ -17,10 +17,10 @@ import pytest
 
 pytest.importorskip("typer")
 
-import typer
+from typer._click.exceptions import ClickException
 from typer.main import get_command
 
-from podpy.cli import app, commands, manual, parse, session, table
+from podpy.cli import app, commands, manual, options, parse, session, table
 from podpy.cli import compile as compiler
 from podpy.cli.container_options import _OPTIONS
 from podpy.engine.options import ContainerOptions
@@ -85,7 +85,7 @@ def by_typer(application: Any, words: list[str]) -> tuple[Any, ...] | None:
     except Called as call:
         where, module, function, context, values = call.args
         return (where, module, function, context, {**defaults(module, function), **values})
-    except (typer.TyperException, UsageError):
+    except (ClickException, UsageError):
         return None
     return None  # help or the version: nothing was called
 
@@ -111,6 +111,15 @@ def test_every_adapter_explains_itself() -> None:
         adapter = getattr(importlib.import_module(f"podpy.cli.{module}"), function)
         assert (adapter.__doc__ or "").endswith("."), target
         assert len(inspect.getsource(adapter).splitlines()) <= 45, target
+
+
+def test_no_option_is_declared_that_no_command_takes() -> None:
+    declared = {name for name in vars(options) if name[0].isupper()} - {
+        "Annotated", "Any", "Argument", "Callable", "Option",
+    }  # fmt: skip
+    adapters = pathlib.Path(table.__file__).parent.glob("*.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in adapters)
+    assert declared == set(re.findall(r"\bopt\.([A-Z]\w+)", text))
 
 
 class Generator:
