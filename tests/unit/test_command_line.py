@@ -119,7 +119,7 @@ def test_no_option_is_declared_that_no_command_takes() -> None:
     }  # fmt: skip
     adapters = pathlib.Path(table.__file__).parent.glob("*.py")
     text = "".join(path.read_text(encoding="utf-8") for path in adapters)
-    assert declared == set(re.findall(r"\bopt\.([A-Z]\w+)", text))
+    assert declared == set(re.findall(r"\bopt\.([A-Z][a-z]\w*)", text))
 
 
 class Generator:
