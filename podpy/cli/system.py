@@ -7,6 +7,8 @@ from podpy.cli import output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from podpy.cli import options as opt
     from podpy.engine.context import Context
 
@@ -28,6 +30,31 @@ def info(ctx: Context, *, format_: opt.InspectFormat = "") -> None:
 
     found = system.info(ctx)
     if format_:
-        output.formatted([found], format_)
+        output.formatted([{**_docker_info(found), **found}], format_)
     else:
         output.tree(found)
+
+
+def _docker_info(found: dict[str, Any]) -> dict[str, Any]:
+    """The fields of ``docker info`` that templates ask for."""
+    host, store = found["host"], found["store"]
+    containers = store["containers"]
+    return {
+        "Name": host["hostname"],
+        "ServerVersion": this.VERSION,
+        "KernelVersion": host["kernel"],
+        "OperatingSystem": host["distribution"],
+        "OSType": host["os"],
+        "Architecture": host["arch"],
+        "NCPU": host["cpus"],
+        "MemTotal": host["memTotal"],
+        "Driver": store["driver"],
+        "DockerRootDir": store["root"],
+        "Images": store["images"],
+        "Containers": containers["number"],
+        "ContainersRunning": containers["running"],
+        "ContainersPaused": containers["paused"],
+        "ContainersStopped": containers["stopped"],
+        "CgroupVersion": "2" if found["modes"]["cgroup"]["directory"] else "",
+        "SecurityOptions": ["name=seccomp,profile=default", "name=rootless", "name=cgroupns"],
+    }
