@@ -7,13 +7,13 @@ import sys
 import time
 
 from podpy import files
-from podpy.engine import draft, ending, launching, pulling, rootfs
+from podpy.engine import draft, launching, pulling, rootfs
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.kernel import process, userns
 from podpy.model import record, replace
 from podpy.net import ports
-from podpy.storage import containers
+from podpy.storage import containers, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -274,11 +274,13 @@ def _network_helper() -> str:
 def _forget(store: Store, made: ContainerRecord) -> None:
     """Remove a container that never ran, with its anonymous volumes and its id file."""
     try:
-        state = containers.read_state(store, made.id)
+        state = states.read(store, made.id)
     except PodpyError:
         return
-    if state.status.is_live:
-        return
+    if state.status.is_live or state.init is not None:
+        return  # it runs or ran: what failed is our part in its session
+    from podpy.engine import ending
+
     ending.discard(store, made)
     if made.cidfile:
         files.unlink(made.cidfile)

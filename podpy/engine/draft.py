@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 
-from podpy.engine import environment, mounting, namespaces, networking, security, values
-from podpy.engine.mounts import Wish
+from podpy.engine import environment, namespaces, networking, security, values
 from podpy.errors import UsageError
 from podpy.kernel import capabilities, seccomp, signals
 from podpy.model import (
@@ -28,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from podpy.engine.mounts import Wish
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
     from podpy.model import Device, Image
@@ -56,7 +56,7 @@ def build(
     base = _process(base, options, about, config, around)
     base = _rights(base, options, config, around)
     base = _running(base, options, about, config)
-    wishes = mounting.choose(options, about, config, around)
+    wishes = _wishes(options, about, config, around)
     chosen = tuple(wish.mount for wish in wishes)
     return Draft(record=replace(base, mounts=chosen), wishes=wishes)
 
@@ -345,3 +345,21 @@ def _log(options: ContainerOptions, config: Config) -> LogConfig:
     if made.path and not made.path.startswith("/"):
         raise UsageError(f"--log-opt: path {made.path!r} must be absolute")
     return made
+
+
+# --- mounts ------------------------------------------------------------------
+
+
+def _wishes(
+    options: ContainerOptions, about: ImageConfig, config: Config, around: Surroundings
+) -> tuple[Wish, ...]:
+    """The mounts; most containers have none, and then their languages are not imported."""
+    defaults = config.containers
+    given = (options.volume, options.mount, options.tmpfs, options.volumes_from,
+             options.image_volume, options.tz, about.volumes,
+             defaults.volumes, defaults.mounts, defaults.tz)  # fmt: skip
+    if not any(given):
+        return ()
+    from podpy.engine import mounting
+
+    return mounting.choose(options, about, config, around)

@@ -14,7 +14,7 @@ from podpy import files
 from podpy.errors import NotFound, StateError
 from podpy.kernel import process, signals
 from podpy.model import Status, replace, to_dict
-from podpy.storage import containers
+from podpy.storage import containers, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def write_state(store: Store, record: ContainerRecord, state: ContainerState) ->
 
 def discard(store: Store, record: ContainerRecord, *, anonymous_volumes: bool = True) -> None:
     """Remove a container that is not live, with its anonymous volumes."""
-    remove_cgroup(record, containers.read_state(store, record.id))
+    remove_cgroup(record, states.read(store, record.id))
     containers.remove(store, record)
     if anonymous_volumes:
         for mount in record.mounts:

@@ -7,11 +7,11 @@ import os
 import time
 
 from podpy import files
-from podpy.engine import ending, starting
+from podpy.engine import starting
 from podpy.errors import NotFound, PodpyError, StateError
 from podpy.kernel import process
 from podpy.model import Status, replace
-from podpy.storage import containers
+from podpy.storage import containers, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def attached(
 
 def _code_without_supervisor(store: Store, record: ContainerRecord) -> int:
     """The supervisor was killed: end what it left, in its place."""
+    from podpy.engine import ending
+
     state = ending.settle(store, record)
     return state.exit_code if state is not None else 128 + ending.SIGKILL
 
@@ -119,6 +121,8 @@ def _ready(store: Store, record: ContainerRecord) -> ContainerState:
             f"container {record.name}: is paused", hint=f"`podpy unpause {record.name}`"
         )
     if state.status == Status.STOPPING:
+        from podpy.engine import ending
+
         settled = ending.settle(store, record)
         if settled is None:
             raise NotFound(f"container {record.name}: was removed at its end (--rm)")
@@ -132,6 +136,8 @@ def _await_supervisor(state: ContainerState) -> None:
     """The last run's supervisor may still unmount and reap."""
     fd = process.open_pidfd(state.supervisor)
     if fd >= 0:
+        from podpy.engine import ending
+
         with ending.Descriptor(fd):
             ending.ended(fd, ending.SETTLE)
 
@@ -140,6 +146,8 @@ def _note_failure(
     store: Store, record: ContainerRecord, before: ContainerState, error: PodpyError
 ) -> None:
     """A start that failed is an end: the code docker reports, and why."""
+    from podpy.engine import ending
+
     now = time.time()
     state = replace(
         before, status=Status.EXITED, exit_code=error.exit_code, error=error.message,
@@ -151,7 +159,7 @@ def _note_failure(
 def _note_pid(store: Store, record: ContainerRecord) -> None:
     if not record.pidfile:
         return
-    state = containers.read_state(store, record.id)
+    state = states.read(store, record.id)
     if state.init is not None:
         files.write_atomic(record.pidfile, f"{state.init.pid}\n", mode=0o644)
 

@@ -13,7 +13,7 @@ from podpy.engine import ending, launching, selection, values
 from podpy.engine.context import Outcome
 from podpy.errors import HostError, NotFound, PodpyError, StateError, UsageError
 from podpy.model import Status
-from podpy.storage import containers
+from podpy.storage import containers, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _remove(store: Store, container: Container, force: bool, volumes: bool, time
             return
     try:
         with launching.hold(store, record):
-            if containers.read_state(store, record.id).status.is_live:
+            if states.read(store, record.id).status.is_live:
                 raise StateError(f"cannot remove container {record.name}: it was started meanwhile")
             ending.discard(store, record, anonymous_volumes=volumes or record.remove)
     except NotFound:
