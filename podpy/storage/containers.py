@@ -49,7 +49,7 @@ from podpy.model import (
     replace,
     to_dict,
 )
-from podpy.storage import staging
+from podpy.storage import staging, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def read(store: Store, container_id: str) -> Container:
     record = _find_record(store, container_id)
     if record is None:
         raise _missing(container_id)
-    return Container(record=record, state=read_state(store, container_id))
+    return Container(record=record, state=states.read(store, container_id))
 
 
 def every(store: Store) -> Iterator[Container]:
@@ -286,7 +286,7 @@ def resolve(store: Store, text: str) -> Container:
         held = _reserved_id(store, name)
         record = _find_record(store, held) if held else None
         if record is not None and record.name == name:
-            return Container(record=record, state=read_state(store, record.id))
+            return Container(record=record, state=states.read(store, record.id))
         return _resolve_id(store, name)
     raise _missing(text)
 
@@ -361,59 +361,3 @@ def _damaged(store: Store, container_id: str, reason: str) -> Container:
         log=LogConfig(driver="none"),
     )
     return Container(record=record, state=ContainerState(status=Status.EXITED, error=reason))
-
-
-# --- the state that is true --------------------------------------------------
-
-
-def read_state(store: Store, container_id: str) -> ContainerState:
-    """What the container does now: what its supervisor wrote, checked against the processes."""
-    path = f"{store.container(container_id)}/state.json"
-    try:
-        values = files.read_json(path)
-    except FileNotFoundError:
-        return ContainerState(status=Status.CREATED)
-    state = from_dict(ContainerState, values)
-    return verified(state) if state.status.is_live else state
-
-
-def verified(state: ContainerState) -> ContainerState:
-    """A live state, corrected by who is alive.
-
-    ================  ===========================  ============================
-    written           pid 1 / supervisor           true state
-    ================  ===========================  ============================
-    running           alive / alive                running, or paused when its
-                                                   cgroup is frozen
-    running           alive / dead                 stopping: nobody would see
-                                                   its end; the next writer
-                                                   kills it
-    running           dead / alive                 stopping: its end is about
-                                                   to be written
-    running           dead / dead, other boot      exited, with 137
-    ================  ===========================  ============================
-    """
-    init = process.is_alive(state.init)
-    supervisor = process.is_alive(state.supervisor)
-    if init and supervisor:
-        return replace(state, status=Status.PAUSED) if _is_frozen(state.cgroup) else state
-    if init or supervisor:
-        return replace(state, status=Status.STOPPING)
-    reason = "its supervisor was killed"
-    if state.init is not None and state.init.boot_id != process.current_boot():
-        reason = "the host was restarted"
-    return replace(
-        state,
-        status=Status.EXITED,
-        exit_code=137,
-        finished=state.finished or state.started,
-        error=state.error or reason,
-    )
-
-
-def _is_frozen(cgroup: str) -> bool:
-    if not cgroup:
-        return False
-    from podpy.kernel import cgroup as groups
-
-    return groups.is_frozen(cgroup)

@@ -23,7 +23,7 @@ from podpy.model import (
     to_dict,
 )
 from podpy.paths import Store
-from podpy.storage import containers, nicknames
+from podpy.storage import containers, nicknames, states
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_a_record_of_a_newer_version_is_an_error(store: Store) -> None:
 
 def state(status: Status, init: ProcessIdentity, supervisor: ProcessIdentity) -> ContainerState:
     written = ContainerState(status=status, init=init, supervisor=supervisor, started=5.0)
-    return containers.verified(written)
+    return states.verified(written)
 
 
 def test_states_are_checked_against_processes() -> None:
