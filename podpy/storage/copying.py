@@ -126,7 +126,9 @@ class TreeCopy:
         if name == _OPAQUE_FILE:
             return True  # seen by _is_opaque
         if name.startswith(_WHITEOUT):
-            _remove(target, name[len(_WHITEOUT) :])
+            hidden = name[len(_WHITEOUT) :]
+            if hidden not in ("", ".", ".."):
+                _remove(target, hidden)
             return True
         return False
 
@@ -212,7 +214,13 @@ def _copy_link(source: int, target: int, name: str, status: os.stat_result) -> N
 def _copy_fifo(_source: int, target: int, name: str, status: os.stat_result) -> None:
     os.mkfifo(name, 0o600, dir_fd=target)
     _own(target, name, status)
-    os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
+    # chmod by name would follow a link that somebody puts in the FIFO's place.
+    made = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
+    try:
+        if stat.S_ISFIFO(os.fstat(made).st_mode):
+            os.chmod(f"/proc/self/fd/{made}", stat.S_IMODE(status.st_mode))
+    finally:
+        os.close(made)
 
 
 def _own(target: int, name: str, status: os.stat_result) -> None:

@@ -163,3 +163,36 @@ def test_a_new_volume_is_filled_once(store: Store, tmp_path: Path) -> None:
     volumes.create(store, "other")
     volumes.mark_filled(store, "other")
     assert not volumes.needs_filling(store, "other")
+
+
+# --- races with whoever else may write to the target
+
+
+def test_a_link_in_the_place_of_a_fifo_is_not_followed(
+    source: Path, target: Path, tmp_path: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(source / "pipe", 0o666)
+    os.chmod(source / "pipe", 0o666)
+    victim = tmp_path / "victim"
+    victim.write_text("private")
+    victim.chmod(0o600)
+
+    def swapped(name: str, _mode: int, *, dir_fd: int) -> None:
+        os.symlink(victim, name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkfifo", swapped)
+    copy()
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh..."])
+def test_a_deletion_of_the_parent_is_none(
+    source: Path, target: Path, copy: Copy, name: str
+) -> None:
+    (source / name).touch()
+    (target / "kept").touch()
+    sibling = target.parent / "sibling"
+    sibling.touch()
+    copy(layered=True)
+    assert sibling.exists()
+    assert (target / "kept").exists()
