@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from podpy.runtime.loop import Loop
 
 _STDIN_BOUND = 4 * frames.CHUNK
+_SHORT = 16  # more than any request but input needs
 _DRAIN_BOUND = 64  # chunks read from one stream after the end; somebody else may still write
 _FAREWELL = 2.0  # seconds the last frame waits for a client that is not in the foreground
 _TIOCGPTPEER = 0x5441
@@ -160,15 +161,15 @@ class Traffic:
             client.wants = frame[1:]
             if b"w" in client.wants:
                 client.notify()  # for what was logged before we knew
-        elif frame[:1] == frames.SIGNAL and frame[1:].isdigit():
-            self._signal(int(frame[1:]))
+        elif frame[:1] == frames.SIGNAL and frame[1:4].isdigit():
+            self._signal(int(frame[1:4]))
         elif frame[:1] == frames.SIZE:
             self._resize(frame[1:])
         else:
             client.dismiss(b"unknown request")
 
     def _resize(self, text: bytes) -> None:
-        sizes = text.split()
+        sizes = text[:_SHORT].split()
         if not self._task["tty"] or len(sizes) != 2 or not all(map(bytes.isdigit, sizes)):
             return
         import fcntl
@@ -305,7 +306,15 @@ class Traffic:
             for _chunk in range(_DRAIN_BOUND):
                 if not self._read_output(fd):
                     break
+        self._close_streams()
         self._settle()
+
+    def _close_streams(self) -> None:
+        for fd in self._streams():
+            self._loop.forget(fd)
+            posix.close(fd)
+        self._outputs.clear()
+        self._task.update(stdin_fd=-1, stdout_fd=-1, stderr_fd=-1)
 
     def stop_listening(self) -> None:
         self._loop.forget(self._task["listen_fd"])

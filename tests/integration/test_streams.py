@@ -202,6 +202,21 @@ def test_a_killed_command_leaves_its_container_running(podpy: Podpy, busybox: st
     eventually(lambda: podpy.containers() == [])
 
 
+def test_a_reader_that_goes_away_takes_nothing_along(podpy: Podpy, busybox: str) -> None:
+    """As with docker: the command ends by SIGPIPE, the container stays what it is."""
+    for name, script in (("runs", "echo up; sleep 0.3; yes"), ("ends", "echo up; exit 3")):
+        reader, writer = os.pipe()
+        os.close(reader)
+        run = podpy.start(
+            "run", "--name", name, "--network", "none", busybox, "sh", "-c", script, stdout=writer
+        )
+        os.close(writer)
+        assert run.wait().code in (141, -signal.SIGPIPE)
+    assert podpy("ps", "--format", "{{.Names}}").text == "runs"
+    eventually(lambda: podpy("logs", "ends").text == "up")
+    assert podpy("wait", "ends").text == "3"
+
+
 # --- attach ------------------------------------------------------------------
 
 
@@ -327,3 +342,12 @@ def test_a_killed_supervisor_does_not_hang_its_clients(podpy: Podpy, busybox: st
     assert client.wait(20).code != 0
     follower.wait(20)
     assert podpy("ps", "-q").text == ""
+
+
+def test_a_tree_of_subordinate_owners_is_deleted_without_anybody(
+    podpy: Podpy, busybox: str
+) -> None:
+    """``--rm`` of a detached container: its supervisor deletes what only root inside could."""
+    script = "mkdir -m 700 /x; echo 1 >/x/y; chown -R 42:42 /x; sleep 0.5"
+    detached(podpy, busybox, "x", script, "--rm")
+    eventually(lambda: podpy.containers() == [] and podpy.staging() == [])

@@ -252,6 +252,20 @@ def test_signals_through_the_supervisor(start: Start) -> None:
     assert receive(box.client) == {"1": b"term\n", "x": b"9"}
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    [b"k99999999999", b"k-1", b"k999", b"kx", b"w", b"w1", b"w99999999 99999999", b"w-1 5",
+     b"k" + b"9" * 5000, b"w" + b"9" * 5000, b"zzz", b"\x00", b"x5", b"h\xff", b"i" * 65537],
+)  # fmt: skip
+def test_garbage_from_a_client_harms_nobody(start: Start, garbage: bytes) -> None:
+    box = start("sleep 0.3; echo alive", tty=True, stdin=True, foreground=False)
+    good, bad = box.connect("oe"), box.connect("oe")
+    os.write(bad, garbage)
+    assert b"alive" in receive(good)["1"]
+    os.close(good)
+    os.close(bad)
+
+
 def test_window_size_of_a_terminal(start: Start) -> None:
     box = start("sleep 0.3; stty size; tty >/dev/null && echo terminal", tty=True, stdin=True)
     os.write(box.client, frames.SIZE + b"40 100")
