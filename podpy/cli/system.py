@@ -56,5 +56,9 @@ def _docker_info(found: dict[str, Any]) -> dict[str, Any]:
         "ContainersPaused": containers["paused"],
         "ContainersStopped": containers["stopped"],
         "CgroupVersion": "2" if found["modes"]["cgroup"]["directory"] else "",
-        "SecurityOptions": ["name=seccomp,profile=default", "name=rootless", "name=cgroupns"],
+        "SecurityOptions": [
+            "name=seccomp,profile=default",
+            "name=cgroupns",
+            *(["name=rootless"] if host["rootless"] else []),
+        ],
     }

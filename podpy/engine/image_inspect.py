@@ -9,6 +9,7 @@ from podpy.storage import content, layers, manifests, names, overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from podpy.engine.context import Context
@@ -26,6 +27,13 @@ class Step:
     size: int = 0
     comment: str = ""
     tags: tuple[str, ...] = ()
+
+
+# What templates may ask for although the image does not say it.
+_SETTINGS: Mapping[str, Any] = {
+    "User": "", "Env": [], "Entrypoint": [], "Cmd": [], "WorkingDir": "", "StopSignal": "",
+    "ExposedPorts": {}, "Volumes": {}, "Labels": {}, "OnBuild": [],
+}  # fmt: skip
 
 
 def _config(ctx: Context, image: Image) -> dict[str, Any]:
@@ -52,7 +60,7 @@ def inspect(ctx: Context, name: str) -> dict[str, Any]:
         "Parent": "",
         "Comment": history[-1].get("comment", "") if history else "",
         "Created": config.get("created", ""),
-        "Config": settings,
+        "Config": {**_SETTINGS, **{key: value for key, value in settings.items() if value}},
         "Version": config.get("docker_version", ""),
         "Author": config.get("author", ""),
         "Architecture": image.platform.architecture,
