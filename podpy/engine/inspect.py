@@ -107,6 +107,7 @@ def _state(record: ContainerRecord, state: ContainerState) -> dict[str, Any]:
         "StartedAt": instant(state.started),
         "FinishedAt": instant(0.0 if live else state.finished),
         "CgroupPath": state.cgroup,
+        "Health": {"Status": "", "FailingStreak": 0, "Log": []},
     }
 
 
