@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
+warnings = True
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 _GAP = 3
 _NARROWEST = 7
@@ -48,6 +49,12 @@ def note(text: str) -> None:
     sys.stdout.flush()
     sys.stderr.write(safe(text, "\t\n") + "\n")
     sys.stderr.flush()
+
+
+def warning(text: str) -> None:
+    """What went right but not as well as it could; ``--log-level=error`` hides it."""
+    if warnings:
+        note(f"warning: {text}")
 
 
 def error(operation: str, message: str, hint: str = "") -> None:

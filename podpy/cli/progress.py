@@ -9,7 +9,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from podpy.cli.output import note, safe, size
+from podpy.cli import output
+from podpy.cli.output import note, safe, size, warning
 from podpy.engine.progress import Progress
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class _Quiet(Progress):
     """Only what must not be missed."""
 
     def warn(self, text: str) -> None:
-        note(f"warning: {text}")
+        warning(text)
 
 
 class _Lines(_Quiet):
@@ -82,7 +83,8 @@ class _Bars(Progress):
         self._above(f"{source}: connecting")
 
     def warn(self, text: str) -> None:
-        self._above(f"warning: {text}")
+        if output.warnings:
+            self._above(f"warning: {text}")
 
     def blob(self, digest: str, size: int, *, present: bool) -> None:
         self._set(digest, "exists" if present else "waiting", 0, 0 if present else size)

@@ -58,6 +58,10 @@ class Session:
         self, module: str, function: str, needs_context: bool, values: Mapping[str, Any]
     ) -> int:
         """Run an adapter; its exit code, 0 when it returns none."""
+        if not self.warns:
+            from podpy.cli import output
+
+            output.warnings = False
         name = f"podpy.cli.{module}"
         __import__(name)
         adapter: Callable[..., int | None] = getattr(sys.modules[name], function)

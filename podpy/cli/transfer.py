@@ -100,7 +100,7 @@ def login(
     if password and password_stdin:
         raise UsageError("--password and --password-stdin: only one can be given")
     if password:
-        output.note("warning: --password shows in the list of processes; use --password-stdin")
+        output.warning("--password shows in the list of processes; use --password-stdin")
     username, password = _credentials(username, password, password_stdin)
     result = logins.login(ctx, registry, username, password, how)
     output.note(f"{'Used: ' if verbose else 'credentials are in '}{result.place}")

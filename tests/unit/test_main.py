@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from podpy import __main__ as entry
-from podpy.cli import session
+from podpy.cli import output, session
 from podpy.errors import CannotInvoke, CommandNotFound, NotFound, UsageError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -68,6 +68,14 @@ def test_debug_shows_the_traceback(
     for words in (["--debug", "ps"], ["--log-level=debug", "ps"]):
         assert entry.command(words) == 125
         assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_log_level_hides_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "warnings", True)
+    assert entry.command(["--log-level=warning", "version"]) == 0
+    assert output.warnings
+    assert entry.command(["--log-level=error", "version"]) == 0
+    assert not output.warnings
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from podpy.cli import progress
+from podpy.cli import output, progress
 
 LAYER = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -86,6 +86,12 @@ def test_elsewhere_each_step_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
         "warning: odd\\x1b[31m",
         "aaaaaaaaaaaa: done",
     ]
+
+
+def test_warnings_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "warnings", False)
+    for stream in (Terminal(), io.StringIO()):
+        assert "odd" not in shown(stream, monkeypatch)
 
 
 def test_quiet_shows_warnings_only(monkeypatch: pytest.MonkeyPatch) -> None:
