@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from podpy.errors import ImageError
+from podpy.errors import PodpyError, RegistryError
 from podpy.registry.download import Download
 from podpy.storage import content
 
@@ -153,11 +153,15 @@ class Layers:
             try:
                 download.run()
                 sink.finish()
-            except ImageError as error:
+                content.adopt(store, download.path, blob)
+            except RegistryError:
+                raise  # what was received is good for the next attempt
+            except PodpyError as error:
                 download.discard()
-                raise ImageError(f"layer {blob.digest}: {error.message}") from None
+                raise type(error)(
+                    f"layer {blob.digest}: {error.message}", hint=error.hint
+                ) from None
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     download.discard()  # what is kept for later must not fill the disk now
                 raise
-            content.adopt(store, download.path, blob)

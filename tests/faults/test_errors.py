@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support import host, images, processes
+from support.fake_registry import FakeRegistry
 from support.podpy import BUSYBOX, Podpy
 
 
@@ -132,6 +133,24 @@ def test_load_on_a_full_disk(small: Podpy) -> None:
     filler.unlink()
     small("load", "-q", "-i", archive)
     assert small("run", "--rm", "--network", "none", BUSYBOX, "echo", "fine").text == "fine"
+
+
+def test_pull_on_a_full_disk(small: Podpy) -> None:
+    server = FakeRegistry()
+    try:
+        server.image("big", "1", images.Layer().file("noise", os.urandom(3 << 20)))
+        name = f"{server.address}/big:1"
+        small("pull", "-q", "--tls-verify=false", name)
+        small("rmi", name)
+        filler = filled(small.directory / "data", leave=2_000_000)
+        done = small.fails("pull", "-q", "--tls-verify=false", name)
+        assert "No space left" in done.stderr
+        assert small.staging() == []
+        assert not list((small.directory / "cache/podpy/downloads").glob("*"))
+        filler.unlink()
+        small("pull", "-q", "--tls-verify=false", name)
+    finally:
+        server.close()
 
 
 def test_create_on_a_full_disk(small: Podpy) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -349,3 +350,18 @@ def test_a_certificate_must_be_known(podpy: Podpy, busybox: str, encrypted: Regi
     podpy("pull", "-q", name)
     (own / "ca.crt").write_text("not a certificate")
     assert "ca.crt" in podpy.fails("pull", name).stderr
+
+
+def test_a_client_certificate_is_shown(podpy: Podpy, busybox: str, base: Path) -> None:
+    host.require("docker-registry", "openssl")
+    server = with_tls(base / "clients", clients=True)
+    try:
+        own = podpy.directory / f"config/containers/certs.d/{server.address}"
+        own.mkdir(parents=True)
+        for name in ("ca.crt", "client.cert", "client.key"):
+            shutil.copy(server.directory / name, own)
+        podpy("push", "-q", busybox, f"{server.address}/client:1")
+        (own / "client.cert").unlink()
+        podpy.fails("pull", "--retry", "0", f"{server.address}/client:1")
+    finally:
+        server.close()

@@ -87,8 +87,11 @@ def with_password(directory: Path) -> Registry:
     return Registry(directory, auth={"htpasswd": {"realm": "test", "path": file}})
 
 
-def with_tls(directory: Path) -> Registry:
-    """A registry with a certificate for 127.0.0.1 by an authority of its own, ``ca.crt``."""
+def with_tls(directory: Path, *, clients: bool = False) -> Registry:
+    """A registry with a certificate for 127.0.0.1 by an authority of its own, ``ca.crt``.
+
+    With ``clients`` it speaks only to who shows ``client.cert``.
+    """
     directory.mkdir(parents=True, exist_ok=True)
 
     def openssl(*arguments: str) -> None:
@@ -102,5 +105,9 @@ def with_tls(directory: Path) -> Registry:
     (directory / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
     openssl("x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
             "-CAcreateserial", "-days", "2", "-extfile", "san", "-out", "tls.crt")  # fmt: skip
+    openssl("req", *curve, "-subj", "/CN=client", "-keyout", "client.key", "-out", "client.csr")
+    openssl("x509", "-req", "-in", "client.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+            "-CAcreateserial", "-days", "2", "-out", "client.cert")  # fmt: skip
     files = {"certificate": str(directory / "tls.crt"), "key": str(directory / "tls.key")}
-    return Registry(directory, http={"tls": files})
+    known = {"clientcas": [str(directory / "ca.crt")]} if clients else {}
+    return Registry(directory, http={"tls": {**files, **known}})

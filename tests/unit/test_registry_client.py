@@ -16,7 +16,7 @@ from podpy.registry import auth, client, partial
 from podpy.registry.download import Download
 from podpy.registry.reference import parse
 from podpy.registry.shortnames import Source
-from podpy.registry.transport import Access
+from podpy.registry.transport import Access, Transport
 from support import images
 from support.fake_registry import INDEX, MANIFEST, Answer, FakeRegistry, Request, TokenServer
 
@@ -434,3 +434,28 @@ def test_a_registry_that_is_not_there_is_said_to_be_so_at_once(server: FakeRegis
     server.close()
     with pytest.raises(RegistryError, match="cannot connect"):
         repository(server, retries=50).manifest("1", ACCEPT)
+
+
+def test_a_proxy_is_spoken_to_with_its_own_credentials_and_no_others(
+    server: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain http by a proxy: it is asked for the whole address."""
+    made = server.image("app", "1", b"layer")
+    monkeypatch.setenv("http_proxy", f"http://user:word@{server.address}")
+    monkeypatch.setenv("no_proxy", "")
+    prefix = "http://registry.invalid"
+
+    def unwrap(request: Request) -> Answer | None:
+        if not request.path.startswith(prefix):
+            return None
+        return server.answer(Request(request.method, request.path[len(prefix) :], {}))
+
+    server.hooks.append(unwrap)
+    source = Source(reference=parse("registry.invalid/app"), insecure=True)
+    monkeypatch.setattr(Transport, "_probe", lambda self: prefix)
+    found = client.connect(source, Access(), credentials=None).manifest("1", ACCEPT)
+    assert found.digest == made["digest"]
+    (asked,) = server.requests
+    assert asked.path == f"{prefix}/v2/app/manifests/1"
+    assert asked.headers["proxy-authorization"].startswith("Basic ")
+    assert "authorization" not in asked.headers
