@@ -183,13 +183,16 @@ def device_operations() -> list[Standard]:
     return found
 
 
-def proc_operation(sysctls: Mapping[str, str], host_pids: bool) -> Standard:
+def proc_operation(
+    sysctls: Mapping[str, str], host_pids: bool, settings: tuple[str, ...] = ()
+) -> Standard:
     """``/proc``; with the host's pid namespace only a bind of the host's (else EPERM)."""
     if host_pids:
         return Bind(source="/proc", target="/proc", follow=False, sysctls=sysctls)
     return Filesystem(
-        kind="proc", target="/proc", attributes=NOSUID_NOEXEC_NODEV, follow=False, sysctls=sysctls
-    )
+        kind="proc", target="/proc", settings=settings, attributes=NOSUID_NOEXEC_NODEV,
+        follow=False, sysctls=sysctls,
+    )  # fmt: skip
 
 
 def sys_operation(owns_network: bool, privileged: bool) -> Standard:
@@ -212,7 +215,7 @@ def pseudo_operations(
     """The file systems that every container has, in the order they are mounted."""
     pts_group = ("gid=5",) if gid_count > 5 else ()
     found: list[Standard] = [
-        proc_operation(sysctls, made.pid_mode == "host"),
+        proc_operation(sysctls, made.pid_mode == "host", made.proc_options),
         *device_operations(),
     ]
     found.append(
