@@ -162,7 +162,8 @@ class Bind:
     ``options`` are words of :data:`ATTRIBUTES` and propagation (``rprivate``,
     ``rslave`` …); ``recursive`` takes the mounts below the source along;
     ``device`` is the number the source must have.  ``subpath`` is resolved inside
-    the source, which a container may have filled with symbolic links.
+    the source, which a container may have filled with symbolic links.  Nothing is
+    done for an ``optional`` source that does not exist.
     """
 
     source: str
@@ -172,6 +173,7 @@ class Bind:
     follow: bool = True
     device: int = 0
     subpath: str = ""
+    optional: bool = False
     sysctls: Mapping[str, str] = _EMPTY
 
     def describe(self) -> str:
@@ -179,10 +181,17 @@ class Bind:
 
     def prepare(self) -> Prepared:
         flags = libc.OPEN_TREE_CLONE | (libc.AT_RECURSIVE if self.recursive else 0)
-        return (clone_tree(self.source, self.subpath, flags),)
+        try:
+            return (clone_tree(self.source, self.subpath, flags),)
+        except FileNotFoundError:
+            if not self.optional:
+                raise
+            return (-1,)
 
     def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
         (mounted,) = prepared or self.prepare()
+        if mounted < 0:
+            return
         status = os.fstat(mounted)
         if self.device and (not stat.S_ISCHR(status.st_mode) or status.st_rdev != self.device):
             raise LaunchError(f"{self.source}: is not the device it should be")

@@ -364,7 +364,9 @@ def operations(
     )  # fmt: skip
     if made.ipc_mode == "host":
         standard.append(Bind(source="/dev/shm", target="/dev/shm", follow=False))
-        standard.append(Bind(source="/dev/mqueue", target="/dev/mqueue", follow=False))
+        standard.append(
+            Bind(source="/dev/mqueue", target="/dev/mqueue", follow=False, optional=True)
+        )
     for device in made.devices:
         standard.append(Bind(source=device.host, target=device.container, recursive=False))
     if init_program:

@@ -61,7 +61,9 @@ def victim(podpy: Podpy) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("write", "count"), [(images.docker_archive, 99), (images.oci_archive, 3)], ids=["docker", "oci"]
+    ("write", "count"),
+    [(images.docker_archive, 99), (images.oci_archive, 3)],
+    ids=["docker", "oci"],
 )
 def test_cve_2014_6407_and_its_kin_no_layer_reaches_outside(
     podpy: Podpy, victim: Path, write: Callable[..., Path], count: int
