@@ -93,7 +93,7 @@ def _shifted(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
         fuse = driver(ctx, "fuse-overlayfs")
         return _by_fuse(ctx, replace(made, kind=fuse.name), wanted)
     layers = [os.path.dirname(path) for path in made.lower]
-    return replace(made, lower=shadow.ensure(ctx.store, layers, base, wanted), data=made.lower)
+    return replace(made, lower=(shadow.ensure(ctx.store, layers, base, wanted),), data=made.lower)
 
 
 def _give_to_root(made: spec.Rootfs, base: IdMap, wanted: IdMap) -> None:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from podpy.engine.context import Context
     from podpy.engine.filling import Fill
+    from podpy.kernel.mounts import Operation
     from podpy.model import ContainerRecord, PortMapping, ProcessIdentity
     from podpy.paths import Store
-    from podpy.runtime.spec import Operation
 
 _ALL_NEW = {
     "network": libc.CLONE_NEWNET,

@@ -1,15 +1,16 @@
-"""Layers seen through another id map, without copying them: metadata shadows.
+"""Images seen through another id map, without copying them: metadata shadows.
 
-A layer is extracted once, with the ids of the default map.  A container with
+Layers are extracted once, with the ids of the default map.  A container with
 another map (``--userns=keep-id``, ``auto``, ``--uidmap``) needs the same files
 with other owners, and an unprivileged user can make neither idmapped mounts nor
 cheap copies.  A shadow is a tree of empty files with the owners shifted;
-overlayfs takes the metadata from it and the data from the layer
-(``metacopy`` and ``redirect`` onto a data-only lower layer, ``lowerdir=S::L``).
+overlayfs takes the metadata from it and the data from the layers
+(``metacopy`` and ``redirect`` onto data-only lower layers, ``lowerdir=S::L2::L1``).
 
-With ``userxattr`` the kernel follows these marks only in data-only layers and
-only from 6.16 on.  A shadow is made once per layer and map (about 17 µs a file)
-and lies beside the layer, so it goes when the layer goes.
+With ``userxattr`` the kernel follows these marks only from the lowest layer
+with metadata to data-only layers, and only from 6.16 on: so a shadow is of all
+layers of an image, merged.  It is made once per image and map (about 17 µs a
+file) and lies beside the topmost layer, so it goes when that goes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import stat
 from podpy import files
 from podpy.errors import StoreError
 from podpy.kernel import process, userns
+from podpy.model import IdMapping
 from podpy.storage import staging
 
 TYPE_CHECKING = False
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from podpy.kernel.userns import IdMap
-    from podpy.model import IdMapping
     from podpy.paths import Store
 
     Shift = Callable[[int], int]
@@ -36,6 +37,8 @@ SINCE = (6, 16)
 _METACOPY = "user.overlay.metacopy"
 _REDIRECT = "user.overlay.redirect"
 _OVERLAY = "user.overlay."
+_OPAQUE = "user.overlay.opaque"
+_END = IdMapping(inside=0, outside=0, count=0)
 _CAPABILITY = "security.capability"
 _CAPABILITY_V3 = 0x03000000
 _REVISION_MASK = 0xFF000000
@@ -47,61 +50,51 @@ def is_supported() -> bool:
     return (int(major), int("".join(c for c in minor if c.isdigit()))) >= SINCE
 
 
-def ensure(store: Store, layers: Sequence[str], base: IdMap, wanted: IdMap) -> tuple[str, ...]:
-    """The shadow directories of some layer directories for a map, made where missing.
+def ensure(store: Store, layers: Sequence[str], base: IdMap, wanted: IdMap) -> str:
+    """The shadow of an image for a map, made when it is missing.
 
-    ``layers`` are directories of ``layers/`` (with their ``diff/``); ``base``
-    is the map they were extracted with.  Must be called single-threaded.
+    ``layers`` are directories of ``layers/`` (with their ``diff/``), topmost
+    first; ``base`` is the map they were extracted with.  Must be called
+    single-threaded.
     """
-    key = _key(base, wanted)
-    found = tuple(f"{layer}/shadow.{key}/tree" for layer in layers)
-    missing = [
-        (layer, shadow)
-        for layer, shadow in zip(layers, found, strict=True)
-        if not os.path.isdir(shadow)
-    ]
-    if missing:
-        _make_all(store, missing, base, wanted)
-    return found
+    place = f"{layers[0]}/shadow.{_key(layers, base, wanted)}"
+    if not os.path.isdir(place):
+        _make(store, layers, place, base, wanted)
+    return f"{place}/tree"
 
 
-def _key(base: IdMap, wanted: IdMap) -> str:
+def _key(layers: Sequence[str], base: IdMap, wanted: IdMap) -> str:
     from hashlib import sha256
 
-    text = ";".join(
-        ",".join(f"{m.inside}:{m.outside}:{m.count}" for m in extents)
-        for extents in (base.uid, base.gid, wanted.uid, wanted.gid)
-    )
-    return sha256(text.encode()).hexdigest()[:16]
+    maps = (base.uid, base.gid, wanted.uid, wanted.gid)
+    parts = [os.path.basename(layer) for layer in layers]
+    parts += [f"{m.inside}:{m.outside}:{m.count}" for extents in maps for m in (*extents, _END)]
+    return sha256(";".join(parts).encode()).hexdigest()[:32]
 
 
-def _make_all(store: Store, missing: Sequence[tuple[str, str]], base: IdMap, wanted: IdMap) -> None:
-    staged = [staging.create(store, "shadow") for _ in missing]
+def _make(store: Store, layers: Sequence[str], place: str, base: IdMap, wanted: IdMap) -> None:
+    staged = staging.create(store, "shadow")
 
     def make() -> int:
-        shifts = Shifts(base, wanted)
-        for (layer, _), path in zip(missing, staged, strict=True):
-            os.mkdir(f"{path}/tree")
-            make_shadow(f"{layer}/diff", f"{path}/tree", shifts)
+        os.mkdir(f"{staged}/tree")
+        make_shadow([f"{layer}/diff" for layer in layers], f"{staged}/tree", Shifts(base, wanted))
         return 0
 
     try:
         if process.wait(userns.fork_mapped(make, base)) != 0:
-            raise StoreError("cannot make the shadow of a layer for this id map")
-        for (_, shadow), path in zip(missing, staged, strict=True):
-            # Its parent and not the tree itself: only a directory's owner may move it.
-            _publish(path, os.path.dirname(shadow))
+            raise StoreError("cannot make the shadow of an image for this id map")
+        # The parent and not the tree itself: only a directory's owner may move it.
+        _publish(staged, place)
     finally:
-        for path in staged:
-            if os.path.isdir(path):
-                staging.discard(store, path)
+        if os.path.isdir(staged):
+            staging.discard(store, staged)
 
 
-def _publish(path: str, shadow: str) -> None:
+def _publish(path: str, place: str) -> None:
     try:
-        os.rename(path, shadow)
+        os.rename(path, place)
     except OSError:
-        if not os.path.isdir(shadow):  # another process made the same one first
+        if not os.path.isdir(place):  # another process made the same one first
             raise
 
 
@@ -157,15 +150,45 @@ class Shifts:
         return header + value[4:20] + self.uid(0).to_bytes(4, "little")
 
 
-def make_shadow(layer: str, target: str, shifts: Shifts) -> None:
-    """Fill the empty directory ``target`` with the shadow of the tree ``layer``."""
-    source = os.open(layer, files.O_DIR)
+def make_shadow(layers: Sequence[str], target: str, shifts: Shifts) -> None:
+    """Fill the empty directory ``target`` with the shadow of layer trees, topmost first."""
+    sources = [os.open(layer, files.O_DIR) for layer in layers]
     shadow = os.open(target, files.O_DIR)
     try:
-        _Maker(shadow, shifts).directory(source, shadow, "")
+        _Maker(shadow, shifts).directory(sources, shadow, "")
     finally:
-        os.close(source)
-        os.close(shadow)
+        for fd in (*sources, shadow):
+            os.close(fd)
+
+
+class _Stack:
+    """What the layers have under one name, from the topmost down to where it ends.
+
+    A directory goes on through the directories of the layers below, until one
+    is opaque or something else has the name; anything else stands alone.
+    """
+
+    def __init__(self, source: int, status: os.stat_result) -> None:
+        self.status = status
+        self.sources = [source]
+        self._ended = not stat.S_ISDIR(status.st_mode)
+
+    def add(self, source: int, name: str, status: os.stat_result) -> None:
+        if not self._ended and self._is_opaque(name):
+            self._ended = True
+        if self._ended:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            self.sources.append(source)
+        else:
+            self._ended = True
+
+    def _is_opaque(self, name: str) -> bool:
+        fd = os.open(name, files.O_DIR | os.O_NOFOLLOW, dir_fd=self.sources[-1])
+        try:
+            return _OPAQUE in os.listxattr(fd)
+        finally:
+            os.close(fd)
 
 
 class _Maker:
@@ -174,31 +197,39 @@ class _Maker:
         self._shifts = shifts
         self._links: dict[int, str] = {}
 
-    def directory(self, source: int, shadow: int, path: str) -> None:
-        with os.scandir(source) as entries:
-            for entry in entries:
-                self._entry(source, shadow, entry.name, f"{path}/{entry.name}")
-        self._dress(source, shadow, os.fstat(source))
+    def directory(self, sources: Sequence[int], shadow: int, path: str) -> None:
+        stacks: dict[str, _Stack] = {}
+        for source in sources:
+            for name in os.listdir(source):
+                status = os.stat(name, dir_fd=source, follow_symlinks=False)
+                if name in stacks:
+                    stacks[name].add(source, name, status)
+                else:
+                    stacks[name] = _Stack(source, status)
+        for name, stack in stacks.items():
+            self._entry(stack, shadow, name, f"{path}/{name}")
+        self._dress(sources[0], shadow, os.fstat(sources[0]))
 
-    def _entry(self, source: int, shadow: int, name: str, path: str) -> None:
-        status = os.stat(name, dir_fd=source, follow_symlinks=False)
+    def _entry(self, stack: _Stack, shadow: int, name: str, path: str) -> None:
+        status = stack.status
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
-            self._subdirectory(source, shadow, name, path)
+            self._subdirectory(stack, shadow, name, path)
         elif kind == stat.S_IFREG:
-            self._regular(source, shadow, name, path, status)
-        else:
-            self._special(source, shadow, name, status)
+            self._regular(stack.sources[0], shadow, name, path, status)
+        elif kind != stat.S_IFCHR:  # the only such device is 0:0, a whiteout: nothing is there
+            self._special(stack.sources[0], shadow, name, status)
 
-    def _subdirectory(self, source: int, shadow: int, name: str, path: str) -> None:
+    def _subdirectory(self, stack: _Stack, shadow: int, name: str, path: str) -> None:
         os.mkdir(name, 0o700, dir_fd=shadow)
-        below = os.open(name, files.O_DIR | os.O_NOFOLLOW, dir_fd=source)
-        made = os.open(name, files.O_DIR | os.O_NOFOLLOW, dir_fd=shadow)
+        flags = files.O_DIR | os.O_NOFOLLOW
+        below = [os.open(name, flags, dir_fd=source) for source in stack.sources]
+        made = os.open(name, flags, dir_fd=shadow)
         try:
             self.directory(below, made, path)
         finally:
-            os.close(below)
-            os.close(made)
+            for fd in (*below, made):
+                os.close(fd)
 
     def _regular(
         self, source: int, shadow: int, name: str, path: str, status: os.stat_result
@@ -226,7 +257,7 @@ class _Maker:
     def _special(self, source: int, shadow: int, name: str, status: os.stat_result) -> None:
         if stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=shadow)
-        else:  # FIFO, socket, or a whiteout: the character device 0:0
+        else:  # FIFO or socket
             os.mknod(name, status.st_mode, status.st_rdev, dir_fd=shadow)
         owner = self._shifts.uid(status.st_uid), self._shifts.gid(status.st_gid)
         os.chown(name, *owner, dir_fd=shadow, follow_symlinks=False)
@@ -241,7 +272,7 @@ class _Maker:
             value = os.getxattr(original, attribute)
             if attribute == _CAPABILITY:
                 value = self._shifts.capability(value)
-            elif attribute.startswith("security."):
-                continue  # labels of a security module belong to the host's policy
+            elif attribute.startswith(("security.", _OVERLAY)):
+                continue  # the host's policy; opaque marks, which the merge has carried out
             os.setxattr(made, attribute, value)
         os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns))
