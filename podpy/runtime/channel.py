@@ -46,6 +46,7 @@ class Channel:
 
     def __init__(self, sock: _socket.socket) -> None:
         self._socket = sock
+        self._early: dict[str, tuple[list[str], list[int]]] = {}
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
@@ -95,22 +96,29 @@ class Channel:
         return word, details, fds
 
     def expect(self, kind: str) -> list[str]:
-        """The details of the next message, which must be ``kind``; raises what FAILED carries."""
-        word, details, _ = self.receive()
-        if word == FAILED:
-            raise revive(details)
-        if word != kind:
-            raise errors.LaunchError(f"start the container: no answer ({kind} was expected)")
-        return details
+        """The details of the message of that kind; raises what FAILED carries."""
+        return self._await(kind)[0]
 
     def expect_descriptor(self, kind: str) -> int:
         """Like :meth:`expect`, for a message that carries one descriptor."""
-        word, details, fds = self.receive()
-        if word == FAILED:
-            raise revive(details)
-        if word != kind or len(fds) != 1:
-            raise errors.LaunchError(f"start the container: no answer ({kind} was expected)")
+        _, fds = self._await(kind)
+        if len(fds) != 1:
+            raise _silence(kind)
         return fds[0]
+
+    def _await(self, kind: str) -> tuple[list[str], list[int]]:
+        """The next message of that kind; others are kept for when they are asked for.
+
+        M and I share one end: I may be READY before M has said that it FORKED.
+        """
+        while kind not in self._early:
+            word, details, fds = self.receive()
+            if word == FAILED:
+                raise revive(details)
+            if not word:
+                raise _silence(kind)
+            self._early[word] = (details, fds)
+        return self._early.pop(kind)
 
     def fail(self, step: str, error: BaseException) -> None:
         """Report an exception of a child: the step it broke off, and why."""
@@ -118,6 +126,10 @@ class Channel:
             self.send(FAILED, type(error).__name__, error.message, error.hint)
             return
         self.send(FAILED, "LaunchError", f"{step}: {describe(error)}", "")
+
+
+def _silence(kind: str) -> errors.LaunchError:
+    return errors.LaunchError(f"start the container: no answer ({kind} was expected)")
 
 
 def describe(error: BaseException) -> str:
