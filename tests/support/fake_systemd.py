@@ -70,7 +70,7 @@ class Manager(dbus.service.Object):
 
 def plain(value):
     """D-Bus's subclasses of str, int, list … as what they are."""
-    if isinstance(value, dbus.Boolean):
+    if isinstance(value, (bool, dbus.Boolean)):
         return bool(value)
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
