@@ -5,6 +5,7 @@ from __future__ import annotations
 from podpy.engine import values
 from podpy.errors import UsageError
 from podpy.model import NetworkMode, replace
+from podpy.net import pasta, slirp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from podpy.settings import Config
 
 NETWORKS = ("none", "host", "slirp4netns", "pasta")
-_SLIRP_OPTIONS = (
-    "allow_host_loopback", "mtu", "cidr", "enable_ipv6", "outbound_addr", "outbound_addr6",
-    "port_handler",
-)  # fmt: skip
 _HOSTNAME_LIMIT = 64
 
 
@@ -47,18 +44,10 @@ def mode(
         raise UsageError(f"--network: {kind} takes no options: {text!r}")
     options = tuple(option for option in rest.split(",") if option)
     if kind == "slirp4netns":
-        _check_slirp(options)
+        slirp.parse_options(options)
+    elif kind == "pasta":
+        pasta.parse_options(options)
     return NetworkMode(kind=kind, options=options)
-
-
-def _check_slirp(options: Iterable[str]) -> None:
-    for option in options:
-        key, separator, _ = option.partition("=")
-        if not separator or key not in _SLIRP_OPTIONS:
-            raise UsageError(
-                f"--network: slirp4netns has no option {option!r}",
-                hint=", ".join(f"{known}=" for known in _SLIRP_OPTIONS),
-            )
 
 
 def details(
