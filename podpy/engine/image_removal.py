@@ -12,6 +12,7 @@ from podpy import files
 from podpy.engine import image_filters, images
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, ImageError, NotFound, PodpyError, StoreError, UsageError
+from podpy.registry import partial
 from podpy.storage import collect, containers, manifests, names, staging
 
 TYPE_CHECKING = False
@@ -81,8 +82,7 @@ def _remove_one(ctx: Context, text: str, *, force: bool, prune: bool) -> Iterato
             return iter((_untagged(found),))
         if by_id and len(tags) > 1 and not force:
             raise Conflict(
-                f"{text}: unable to delete image by id with more than one tag"
-                f" ({', '.join(tags)})",
+                f"{text}: unable to delete image by id with more than one tag ({', '.join(tags)})",
                 hint="name one of the tags, or force the removal with -f",
             )
         _check_unused(ctx, found, force=force)
@@ -178,4 +178,5 @@ def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tu
         if gone:
             done.append(Outcome(name=image.id, id=image.id))
     sweep(ctx.store)
+    partial.sweep()
     return tuple(done)
