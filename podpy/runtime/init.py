@@ -305,6 +305,7 @@ def execute(
     for target, fd in enumerate(stdio):
         os.dup2(fd, target)
         os.set_inheritable(target, True)  # dup2 onto itself leaves close-on-exec set
+        os.set_blocking(target, True)
     if tty:
         fcntl.ioctl(0, TIOCSCTTY, 0)
         os.fchown(0, who.uid, -1)

@@ -56,6 +56,23 @@ def test_streams_are_the_callers_own(box: Podpy) -> None:
     assert box("exec", "c", "cat", input=b"not for it").raw_stdout == b""
 
 
+def test_streams_block_and_closed_ones_are_there(box: Podpy) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    done = box.start("exec", "c", "sh", "-c", "dd if=/dev/zero bs=1M count=2 && echo whole >&2",
+                     stdout=writer)  # fmt: skip
+    os.close(writer)
+    while os.read(reader, 65536):
+        pass
+    os.close(reader)
+    assert "whole" in done.wait().stderr
+    command = box.command
+    box.command = ("sh", "-c", 'exec <&- 2>&-; exec "$@"', "sh", *command)
+    shown = box("exec", "-i", "c", "sh", "-c", "for n in 0 2; do readlink /proc/self/fd/$n; done")
+    box.command = command
+    assert shown.lines == ["/dev/null", "/dev/null"]
+
+
 def test_environment(box: Podpy) -> None:
     file = box.directory / "env"
     file.write_text("# comment\nFROM_FILE=file\nBOTH=file\nPASSED\n")
