@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from podpy.engine import values
 from podpy.errors import UsageError
-from podpy.model import NetworkMode, replace
-from podpy.net import pasta, slirp
+from podpy.model import NetworkMode
+from podpy.net import slirp
+from podpy.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,15 +22,21 @@ _HOSTNAME_LIMIT = 64
 
 
 def mode(
-    texts: Iterable[str], default: Callable[[], str], lookup: Callable[[str], str]
+    texts: Iterable[str],
+    config: Config,
+    around: Surroundings,
+    lookup: Callable[[str], str],
 ) -> NetworkMode:
-    """``--network``: one of :data:`NETWORKS` with options, ``container:NAME`` or ``private``."""
+    """``--network``: one of :data:`NETWORKS` with options, ``container:NAME`` or ``private``.
+
+    Options of ``containers.conf`` come before those given, which win.
+    """
     given = tuple(texts)
     if len(given) > 1:
         raise UsageError(f"--network: only one mode can be given, not {', '.join(given)}")
     text = given[0] if given else ""
     if text in ("", "private", "default"):
-        text = default()
+        text = _default_network(config, around)
     kind, separator, rest = text.partition(":")
     if kind == "container":
         if not rest:
@@ -44,10 +51,22 @@ def mode(
         raise UsageError(f"--network: {kind} takes no options: {text!r}")
     options = tuple(option for option in rest.split(",") if option)
     if kind == "slirp4netns":
+        options = (*config.engine.network_cmd_options, *options)
         slirp.parse_options(options)
     elif kind == "pasta":
+        from podpy.net import pasta
+
+        options = (*config.network.pasta_options, *options)
         pasta.parse_options(options)
     return NetworkMode(kind=kind, options=options)
+
+
+def _default_network(config: Config, around: Surroundings) -> str:
+    """containers.conf first; a rootless container cannot have podman's ``bridge`` by default."""
+    named = config.containers.netns
+    if named not in ("", "private", "bridge"):
+        return named
+    return config.network.default_rootless_network_cmd or around.network_helper()
 
 
 def details(
@@ -66,7 +85,8 @@ def details(
         _refuse_with_container(options)
     elif ports and base.network.kind in ("none", "host"):
         raise UsageError(
-            f"--publish: conflicts with --network {base.network.kind}: there is nothing to publish to",
+            f"--publish: conflicts with --network {base.network.kind}: "
+            "there is nothing to publish to",
             hint="leave --publish out: with `host` the container's ports are the host's"
             if base.network.kind == "host"
             else "leave --network none out",

@@ -19,7 +19,7 @@ from podpy.net import ports, relay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from podpy.model import PortMapping
@@ -31,20 +31,6 @@ _BOOTSTRAP = (
     "code,arguments=marshal.loads(posix.pread({0},1<<20,0));posix.close({0});"
     "exec(code);serve(*arguments)"
 )
-
-
-def needed(mappings: Iterable[PortMapping]) -> tuple[PortMapping, ...]:
-    """The ports among ``mappings`` that the host's loopback can reach only by the relay."""
-    return tuple(m for m in mappings if m.protocol == "udp" and (_is_wildcard(m) or is_local(m)))
-
-
-def is_local(mapping: PortMapping) -> bool:
-    """Published on the loopback alone: no business of the helper's."""
-    return mapping.protocol == "udp" and mapping.host_ip.startswith("127.")
-
-
-def _is_wildcard(mapping: PortMapping) -> bool:
-    return mapping.host_ip in ("", "0.0.0.0")
 
 
 class Relay:
@@ -85,7 +71,7 @@ def _outer_socket(mapping: PortMapping, holder: ports.Holder | None) -> _socket.
     """Bound beside the helper's socket, which got SO_REUSEADDR once it was bound."""
     outer = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     try:
-        if _is_wildcard(mapping):
+        if mapping.host_ip in ports.WILDCARDS:
             outer.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
             outer.bind((_LOOPBACK, mapping.host_port))
         else:

@@ -12,7 +12,8 @@ import errno
 import os
 
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
-from podpy.model import PortMapping, replace
+from podpy.model import PortMapping
+from podpy.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 UNPRIVILEGED_START = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 PROTOCOLS = ("tcp", "udp", "sctp")
+WILDCARDS = ("", "0.0.0.0")
 _LAST_PORT = 65535
 _RANDOM_TRIES = 16
 
@@ -138,6 +140,19 @@ def expand(mapping: PortMapping) -> Iterator[PortMapping]:
         )
 
 
+def is_loopback_udp(mapping: PortMapping) -> bool:
+    """A UDP port on the loopback alone, which no helper serves (see :mod:`podpy.net.loopback`)."""
+    return mapping.protocol == "udp" and mapping.host_ip.startswith("127.")
+
+
+def need_relay(mappings: Iterable[PortMapping]) -> tuple[PortMapping, ...]:
+    """The ports that clients on the host's loopback can reach only by the relay."""
+    return tuple(
+        m for m in mappings
+        if is_loopback_udp(m) or (m.protocol == "udp" and m.host_ip in WILDCARDS)
+    )  # fmt: skip
+
+
 def _bracketed(ip: str) -> str:
     return f"[{ip}]" if ":" in ip else ip
 
@@ -232,10 +247,9 @@ def _refuse_twice(mapping: PortMapping, taken: Iterable[PortMapping]) -> None:
 
 
 def _overlap(one: str, other: str) -> bool:
-    wildcards = ("", "0.0.0.0")
     if (":" in one) != (":" in other):
         return False
-    return one == other or one in wildcards or other in wildcards or "::" in (one, other)
+    return one == other or one in WILDCARDS or other in WILDCARDS or "::" in (one, other)
 
 
 def _bind_one(mapping: PortMapping, holder: Holder | None) -> tuple[PortMapping, _socket.socket]:

@@ -14,9 +14,10 @@ import os
 from podpy import files
 from podpy.errors import HostError, UsageError
 from podpy.kernel import process
-from podpy.model import PortMapping, record
+from podpy.model import PortMapping
 from podpy.net import ports
 from podpy.net.helper import Helper, boolean, locate, open_log
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,14 +9,16 @@ any other process would keep the helper from binding its port.
 
 from __future__ import annotations
 
-from podpy.model import ContainerRecord, NetworkMode, PortMapping, record
-from podpy.net import loopback, pasta, ports, resolv, slirp
+from podpy.model import ContainerRecord, NetworkMode, PortMapping
+from podpy.records import record
+from podpy.net import ports, resolv, slirp
 from podpy.runtime.launch import Network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from podpy.net import pasta
     from podpy.net.helper import Helper
     from podpy.net.loopback import Relay
     from podpy.net.ports import Holder
@@ -42,13 +44,14 @@ class _Helped(Network):
     def _relay(self, address: str) -> Ports:
         """The last step: what the helper cannot do for clients on the host's loopback."""
         self._assignment.close()
-        local = loopback.needed(self._assignment.mappings)
-        if local:
+        if local := ports.need_relay(self._assignment.mappings):
+            from podpy.net import loopback
+
             self._started.append(loopback.start(self._pid, address, local, holder=self._holder))
         return self._assignment.mappings
 
     def _for_helper(self) -> Ports:
-        return tuple(m for m in self._assignment.mappings if not loopback.is_local(m))
+        return tuple(m for m in self._assignment.mappings if not ports.is_loopback_udp(m))
 
     def stop(self) -> None:
         self._assignment.close()
@@ -92,6 +95,8 @@ class Pasta(_Helped):
         self._settings = settings
 
     def start(self, pid: int) -> None:
+        from podpy.net import pasta
+
         super().start(pid)
         self._assignment.hand_over()
         self._helper = pasta.start(
@@ -100,6 +105,8 @@ class Pasta(_Helped):
         self._started.append(self._helper)
 
     def wait(self) -> Ports:
+        from podpy.net import pasta
+
         pasta.wait_ready(self._helper, self._assignment.mappings, holder=self._holder)
         return self._relay(_pasta_outlook(self._settings).address)
 
@@ -114,6 +121,8 @@ def driver(mode: NetworkMode, wanted: Ports, *, directory: str, holder: Holder) 
         settings = slirp.parse_options(mode.options)
         return Slirp(settings, wanted, directory=directory, holder=holder)
     if mode.kind == "pasta":
+        from podpy.net import pasta
+
         copied = pasta.parse_options(mode.options)
         return Pasta(copied, wanted, directory=directory, holder=holder)
     return None
@@ -139,6 +148,8 @@ def outlook(mode: NetworkMode) -> Outlook:
     if mode.kind == "slirp4netns":
         return _slirp_outlook(slirp.parse_options(mode.options))
     if mode.kind == "pasta":
+        from podpy.net import pasta
+
         return _pasta_outlook(pasta.parse_options(mode.options))
     if mode.kind == "host":
         return Outlook(address=resolv.host_address(), gateway="127.0.0.1", host_access=True)
@@ -161,6 +172,8 @@ def _pasta_outlook(settings: pasta.Settings) -> Outlook:
 
     pasta forwards DNS over UDP only, so a resolver that can be asked directly is.
     """
+    from podpy.net import pasta
+
     servers, _, _ = resolv.parse_resolv_conf(resolv.host_resolv_conf())
     behind_loopback = not servers or servers[0].startswith("127.")
     return Outlook(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from podpy.model import PortMapping
-from podpy.net import loopback, relay
+from podpy.net import ports, relay
 
 
 def bound(*, inner: bool = False) -> socket.socket:
@@ -120,4 +120,4 @@ def test_a_server_that_is_away_does_not_end_the_relay(
 )  # fmt: skip
 def test_which_ports_need_it(ip: str, protocol: str, expected: bool) -> None:
     mapping = PortMapping(container_port=53, host_port=53, host_ip=ip, protocol=protocol)
-    assert bool(loopback.needed([mapping])) is expected
+    assert bool(ports.need_relay([mapping])) is expected
