@@ -5,7 +5,7 @@ A field is named as its key in the file it comes from.
 
 from __future__ import annotations
 
-from podpy.model import _EMPTY, record
+from podpy.records import EMPTY, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ class ContainerDefaults:
     """
 
     annotations: tuple[str, ...] = ()
-    base_hosts_file: str = ""
     cgroupns: str = ""
-    cgroups: str = ""
     default_capabilities: tuple[str, ...] | None = None
     default_sysctls: tuple[str, ...] = ()
     default_ulimits: tuple[str, ...] = ()
@@ -32,7 +30,6 @@ class ContainerDefaults:
     dns_servers: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     env_host: bool = False
-    host_containers_internal_ip: str = ""
     http_proxy: bool = True
     init: bool = False
     init_path: str = ""
@@ -45,7 +42,6 @@ class ContainerDefaults:
     no_hosts: bool = False
     oom_score_adj: int | None = None
     pidns: str = ""
-    pids_limit: int | None = None
     read_only: bool = False
     seccomp_profile: str = ""
     shm_size: str = ""
@@ -75,10 +71,8 @@ class EngineDefaults:
     cgroup_manager: str = ""
     detach_keys: str = "ctrl-p,ctrl-q"
     env: tuple[str, ...] = ()
-    helper_binaries_dir: tuple[str, ...] = ()
     image_parallel_copies: int = 0
     network_cmd_options: tuple[str, ...] = ()
-    network_cmd_path: str = ""
     pull_policy: str = "missing"
     retry: int = 3
     retry_delay: str = ""
@@ -136,7 +130,7 @@ class Registries:
     """
 
     search: tuple[str, ...] = ()
-    aliases: Mapping[str, str] = _EMPTY
+    aliases: Mapping[str, str] = EMPTY
     short_name_mode: str = "enforcing"
     rules: tuple[RegistryRule, ...] = ()
     credential_helpers: tuple[str, ...] = ()

@@ -12,21 +12,12 @@ import os
 from podpy.engine import environment, namespaces, networking, security, values
 from podpy.errors import UsageError
 from podpy.kernel import capabilities, seccomp, signals
-from podpy.model import (
-    ContainerRecord,
-    ImageConfig,
-    LogConfig,
-    NetworkMode,
-    UserNamespace,
-    record,
-    replace,
-)
+from podpy.model import ContainerRecord, ImageConfig, LogConfig, NetworkMode, UserNamespace
+from podpy.records import record, replace
 from podpy.runtime import spec, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from podpy.engine.mounts import Wish
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
@@ -105,7 +96,7 @@ def _spaces(
     def lookup(name: str) -> str:
         return around.lookup(name).id
 
-    network = networking.mode(options.network, _default_network(config, around), lookup)
+    network = networking.mode(options.network, config, around.network_helper, lookup)
     made = replace(
         base,
         network=network,
@@ -124,16 +115,6 @@ def _spaces(
         ranges=around.ranges, taken=around.taken,
     )  # fmt: skip
     return replace(made, user_namespace=user)
-
-
-def _default_network(config: Config, around: Surroundings) -> Callable[[], str]:
-    """containers.conf first; a rootless container cannot have podman's ``bridge`` by default."""
-
-    def choose() -> str:
-        named = config.containers.netns
-        return named if named not in ("", "private", "bridge") else around.network_helper()
-
-    return choose
 
 
 def _joined(made: ContainerRecord) -> str:

@@ -24,7 +24,7 @@ _HOSTNAME_LIMIT = 64
 def mode(
     texts: Iterable[str],
     config: Config,
-    around: Surroundings,
+    helper: Callable[[], str],
     lookup: Callable[[str], str],
 ) -> NetworkMode:
     """``--network``: one of :data:`NETWORKS` with options, ``container:NAME`` or ``private``.
@@ -36,7 +36,7 @@ def mode(
         raise UsageError(f"--network: only one mode can be given, not {', '.join(given)}")
     text = given[0] if given else ""
     if text in ("", "private", "default"):
-        text = _default_network(config, around)
+        text = _default_network(config, helper)
     kind, separator, rest = text.partition(":")
     if kind == "container":
         if not rest:
@@ -61,12 +61,12 @@ def mode(
     return NetworkMode(kind=kind, options=options)
 
 
-def _default_network(config: Config, around: Surroundings) -> str:
+def _default_network(config: Config, helper: Callable[[], str]) -> str:
     """containers.conf first; a rootless container cannot have podman's ``bridge`` by default."""
     named = config.containers.netns
     if named not in ("", "private", "bridge"):
         return named
-    return config.network.default_rootless_network_cmd or around.network_helper()
+    return config.network.default_rootless_network_cmd or helper()
 
 
 def details(

@@ -14,7 +14,8 @@ from podpy.engine import rootfs
 from podpy.errors import HostError, StateError
 from podpy.kernel import capabilities, libc, process, seccomp
 from podpy.kernel.userns import IdMap
-from podpy.model import ContainerState, Status, to_dict
+from podpy.model import ContainerState, Status
+from podpy.records import to_dict
 from podpy.runtime import launch, network, spec, supervisor
 from podpy.storage import containers
 
@@ -100,6 +101,7 @@ def _order(
         ),
         network=_network(ctx, record, run_directory),
         cgroup_parent=record.cgroup_parent,
+        cgroup_manager=ctx.config.engine.cgroup_manager,
         before_go=_completion(ctx.store, fills),
     )
 

@@ -24,15 +24,8 @@ import time
 from podpy import files
 from podpy.errors import PodpyError
 from podpy.kernel import libc, process, userns
-from podpy.model import (
-    ContainerState,
-    PortMapping,
-    ProcessIdentity,
-    Status,
-    record,
-    replace,
-    to_dict,
-)
+from podpy.model import ContainerState, PortMapping, ProcessIdentity, Status
+from podpy.records import record, replace, to_dict
 from podpy.runtime import channel, init, placement, supervisor
 from podpy.runtime.channel import Channel
 
@@ -82,6 +75,7 @@ class Order:
     state: ContainerState
     network: Network | None = None
     cgroup_parent: str = ""
+    cgroup_manager: str = ""
     before_go: Callable[[], None] | None = None
 
 
@@ -154,7 +148,12 @@ class _Streams:
 
 def _start_payload(order: Order) -> dict[str, Any]:
     """Everything from the fork of M to the payload's ``execve``; the task for the supervisor."""
-    place = placement.begin(order.task["id"], name=order.task["name"], parent=order.cgroup_parent)
+    place = placement.begin(
+        order.task["id"],
+        name=order.task["name"],
+        parent=order.cgroup_parent,
+        wanted=order.cgroup_manager,
+    )
     streams = _Streams(order.plan, order.task["log"]["driver"] == "passthrough")
     network = order.network or Network()
     inner, theirs = Channel.pair()

@@ -43,14 +43,20 @@ class Placement:
             self._scope.cancel()
 
 
-def begin(container_id: str, *, name: str = "", parent: str = "") -> Placement:
+def begin(container_id: str, *, name: str = "", parent: str = "", wanted: str = "") -> Placement:
     """Start making a container's cgroup; called by the process that will supervise it.
 
     ``parent`` is ``--cgroup-parent``: a slice where systemd runs, else a path
-    below the cgroup mount.  It is honoured or refused.
+    below the cgroup mount.  It is honoured or refused.  ``wanted`` is the
+    manager of ``containers.conf``: ``systemd``, ``cgroupfs``, or empty for any.
     """
-    if scope := _ask_systemd(container_id, name, parent):
+    if wanted != "cgroupfs" and (scope := _ask_systemd(container_id, name, parent)):
         return Placement(scope=scope)
+    if wanted == "systemd" and not has_user_manager():
+        raise HostError(
+            "cgroup_manager systemd: no systemd runs for this user",
+            hint="log in through systemd, or leave cgroup_manager out of containers.conf",
+        )
     if parent:
         return Placement(cgroup.create(_given_parent(parent), f"podpy-{container_id}"))
     above = cgroup.delegated()

@@ -8,6 +8,7 @@ from podpy.engine import namespaces, networking
 from podpy.engine.options import ContainerOptions
 from podpy.errors import HostError, UsageError
 from podpy.model import IdMapping, NetworkMode, UserNamespace
+from podpy.settings import Config, ContainerDefaults, EngineDefaults, NetworkDefaults
 
 OWN = (1000, 1000)
 RANGES = ((100000, 65536),)
@@ -158,8 +159,23 @@ def test_simple_modes() -> None:
         namespaces.simple("container:x", "--cgroupns", ("host",), None)
 
 
-def network(*texts: str) -> NetworkMode:
-    return networking.mode(texts, lambda: "slirp4netns", lookup)
+def network(*texts: str, config: Config | None = None) -> NetworkMode:
+    return networking.mode(texts, config or Config(), lambda: "slirp4netns", lookup)
+
+
+def test_containers_conf_gives_the_default_network_and_its_options() -> None:
+    engine = EngineDefaults(network_cmd_options=("mtu=1500",))
+    helper = NetworkDefaults(default_rootless_network_cmd="pasta", pasta_options=("--map-gw",))
+    assert network(config=Config(engine=engine)).options == ("mtu=1500",)
+    assert network("slirp4netns:mtu=9000", config=Config(engine=engine)).options == (
+        "mtu=1500",
+        "mtu=9000",
+    )
+    assert network(config=Config(network=helper)) == NetworkMode(
+        kind="pasta", options=("--map-gw",)
+    )
+    named = ContainerDefaults(netns="none")
+    assert network(config=Config(containers=named)).kind == "none"
 
 
 def test_network_modes() -> None:
