@@ -10,7 +10,9 @@ A tree appears under its diff id only when all its digests were right.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import time
 
 from podpy import files, model
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PIPE_SIZE = 1 << 20
+# FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_TOPDIR_FL of linux/fs.h.
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
+_TOP_DIRECTORY = 0x00020000
 # A stream that inflates more than this many times its size is a bomb, but for its
 # first BOMB_FLOOR bytes: real layers of repetitive text reach 20, gzip's end is 1032.
 BOMB_RATIO = 200
@@ -323,6 +328,7 @@ class _Tree:
         self._path = staging.create(self._store, "layer")
         self._pipe = -1
         self._answer = -1
+        _spread(self._path)
         os.mkdir(f"{self._path}/diff", 0o755)
         reading, self._pipe = os.pipe()
         try:
@@ -377,10 +383,25 @@ class _Tree:
             self._path = ""
 
 
+def _spread(directory: str) -> None:
+    """Let ext4 place each tree in a block group of its own (``chattr +T``).
+
+    Beside its siblings it looks for free inodes where trees were just deleted,
+    and passes over each inode that was used in the last minute, one by one
+    (``recently_deleted`` in fs/ext4/ialloc.c): seconds, for an image of 16,000 files.
+    """
+    fd = os.open(directory, files.O_DIR)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, bytes(8)))[0]
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("l", flags | _TOP_DIRECTORY))
+    except OSError:
+        pass  # another file system: it has its own ways
+    finally:
+        os.close(fd)
+
+
 def _enlarge(pipe: int) -> None:
     """A pipe of 1 MiB: fewer switches between the two sides (the default is 64 KiB)."""
-    import fcntl
-
     try:
         fcntl.fcntl(pipe, 1031, PIPE_SIZE)  # F_SETPIPE_SZ, named in fcntl since Python 3.10
     except OSError:
