@@ -104,6 +104,8 @@ def start(order: Order, *, client_fd: int = -1, keep: tuple[int, ...] = ()) -> i
 def _supervise(order: Order, ours: Channel, outer: Channel, client_fd: int) -> int:
     ours.close()
     os.setsid()
+    # What podpy's caller left open is nothing for helpers; a lean supervisor drops it as well.
+    libc.close_range(3, flags=libc.CLOSE_RANGE_CLOEXEC)
     libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
     with outer:
         try:

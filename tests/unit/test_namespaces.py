@@ -193,7 +193,7 @@ def test_network_modes() -> None:
     "text", ["bridge2", "container:", "none:x", "slirp4netns:what=1", "slirp4netns:mtu"]
 )
 def test_wrong_network_modes(text: str) -> None:
-    with pytest.raises(UsageError, match="--network"):
+    with pytest.raises(UsageError, match="network"):
         network(text)
 
 
