@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from podpy import paths
 from podpy.errors import UsageError
-from podpy.model import replace
+from podpy.records import replace
 from podpy.settings import (
     Candidates,
     Config,

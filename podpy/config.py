@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 
 from podpy import files, paths
-from podpy.model import from_dict, to_dict
+from podpy.records import from_dict, to_dict
 from podpy.settings import Candidates, Config
 
 TYPE_CHECKING = False

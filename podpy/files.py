@@ -39,7 +39,8 @@ class _ScannerContext:
 
 
 _WHITESPACE = " \t\n\r"
-_scan = _json.make_scanner(_ScannerContext())
+_CONTEXT: Any = _ScannerContext()
+_scan = _json.make_scanner(_CONTEXT)
 
 
 def loads(text: str | bytes) -> Any:

@@ -33,10 +33,10 @@ def ls(
     sort: opt.SortImages = "",
 ) -> None:
     """List images."""
-    from podpy.engine import images
+    from podpy.engine import image_listing
 
     wanted = (*filters, f"reference={name}") if name else filters
-    found = images.list(ctx, all=show_all, filters=wanted, sort=sort)
+    found = image_listing.list(ctx, all=show_all, filters=wanted, sort=sort)
     shown = fields(no_trunc=no_trunc)
     if quiet and not format_:
         for identity in dict.fromkeys(shown["ID"](image) for image in found):
@@ -74,7 +74,7 @@ def fields(*, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
         "VirtualSize": lambda image: output.size(image.size),
         "UniqueSize": lambda _image: "N/A",
         "SharedSize": lambda _image: "N/A",
-        "Containers": lambda image: "N/A" if image.containers is None else str(image.containers),
+        "Containers": lambda _image: "N/A",
         "Dangling": lambda image: not image.repository,
         "Names": lambda image: list(image.names),
         "Labels": lambda image: dict(image.labels),
@@ -92,9 +92,11 @@ def rm(
     no_prune: opt.NoPrune = False,
 ) -> int:
     """Remove images from the store."""
-    from podpy.engine import images
+    from podpy.engine import image_removal
 
-    outcomes = images.remove(ctx, names, force=force, all=every, ignore=ignore, prune=not no_prune)
+    outcomes = image_removal.remove(
+        ctx, names, force=force, all=every, ignore=ignore, prune=not no_prune
+    )
     return report("rmi", outcomes, removal=True)
 
 
@@ -122,9 +124,9 @@ def history(
     quiet: opt.Quiet = False,
 ) -> None:
     """Show the steps an image was made in."""
-    from podpy.engine import images
+    from podpy.engine import image_inspect
 
-    steps = images.history(ctx, name)
+    steps = image_inspect.history(ctx, name)
     shown = _history_fields(human=human, no_trunc=no_trunc)
     if quiet and not format_:
         for step in steps:
@@ -157,14 +159,15 @@ def load(
     ctx: Context, *, input_: opt.Input = "", quiet: opt.Silent = False, platform: opt.Platform = ""
 ) -> None:
     """Load images from an archive (docker-archive or oci-archive, compressed or not)."""
-    from podpy.engine import images
+    from podpy.engine import archiving
 
     if not input_ and sys.stdin.isatty():
         raise UsageError(
             "standard input is a terminal", hint="name an archive by --input, or redirect one"
         )
-    for name in images.load(ctx, input_, platform=platform):
-        output.line(f"Loaded image: {name}")
+    for loaded in archiving.load(ctx, input_, platform=platform):
+        for name in loaded.names or (f"sha256:{loaded.id}",):
+            output.line(f"Loaded image: {name}")
 
 
 def save(
@@ -176,13 +179,13 @@ def save(
     quiet: opt.Silent = False,
 ) -> None:
     """Save images as an archive."""
-    from podpy.engine import images
+    from podpy.engine import saving
 
     if not output_ and sys.stdout.isatty():
         raise UsageError(
             "refusing to write an archive to a terminal", hint="use --output, or redirect it"
         )
-    images.save(ctx, names, output_, format=format_)
+    saving.save(ctx, names, output_, format=format_)
 
 
 def import_(
@@ -198,9 +201,9 @@ def import_(
     variant: opt.Variant = "",
 ) -> None:
     """Make an image of a tar archive that holds a root file system."""
-    from podpy.engine import images
+    from podpy.engine import archiving
 
-    made = images.import_(
+    made = archiving.import_(
         ctx, source, reference, change=change, message=message, arch=arch, os=os_, variant=variant
     )
     output.line(f"sha256:{made}")
@@ -221,9 +224,10 @@ def prune(
     filters: opt.LongFilters = (),
 ) -> int:
     """Remove images that nothing uses."""
-    from podpy.engine import images
+    from podpy.engine import image_removal
 
     what = "all images without a container" if every else "all dangling images"
     if not confirm(f"This will remove {what}.", force=force):
         return 1
-    return report("prune", images.prune(ctx, all=every, filters=filters), ids=True)
+    outcomes = image_removal.prune(ctx, all=every, filters=filters)
+    return report("prune", outcomes, ids=True)

@@ -68,9 +68,9 @@ def _inspect(ctx: Context, name: str, kind: str, size: bool) -> Any:
 
         return containers.container(ctx, name, size=size)
     if kind == "image":
-        from podpy.engine import images
+        from podpy.engine import image_inspect
 
-        return images.inspect(ctx, name)
+        return image_inspect.inspect(ctx, name)
     from podpy.engine import volumes
 
     return volumes.inspect(ctx, name)

@@ -1,4 +1,4 @@
-"""``load``, ``import`` and ``save``: images come from archives and go into them."""
+"""``load`` and ``import``: images come from archives."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from podpy import files
 from podpy.engine import changes as instructions
 from podpy.engine import images, platforms
 from podpy.errors import ImageError, NotFound
-from podpy.model import Descriptor, Platform, record
+from podpy.model import Descriptor, Platform
+from podpy.records import record
 from podpy.registry import archives
 from podpy.storage import archive, content, layers, manifests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from podpy.engine.context import Context
@@ -194,9 +195,11 @@ def import_(
     source: str,
     reference: str = "",
     *,
+    change: Sequence[str] = (),
     message: str = "",
-    change: tuple[str, ...] = (),
-    platform: Platform | None = None,
+    arch: str = "",
+    os: str = "",
+    variant: str = "",
 ) -> str:
     """Make an image of one layer from a root file system archive; returns its id.
 
@@ -204,20 +207,19 @@ def import_(
     ``change`` are Dockerfile instructions for its configuration.
     """
     full = images.image_name(reference) if reference else ""
+    where = platforms.wanted(os=os, arch=arch, variant=variant)
     instructions.apply({}, change)  # a mistake there should not cost an import
     with layers.Importer(ctx.store) as importer, importer.begin() as sink:
         for piece in _plain_pieces(source):
             sink.write(piece)
         layer = sink.finish()
-        config = _imported_config(layer.diff_id, message, change, platform or platforms.host())
+        config = _imported_config(layer.diff_id, message, change, where)
         manifest = manifests.build(config, [layer.stored])
         names = (full,) if full else ()
         return importer.publish(names, manifest, manifests.OCI_MANIFEST, config).id
 
 
-def _imported_config(
-    diff_id: str, message: str, change: tuple[str, ...], where: Platform
-) -> bytes:
+def _imported_config(diff_id: str, message: str, change: Sequence[str], where: Platform) -> bytes:
     created = instructions.now()
     config: dict[str, Any] = {
         "created": created,

@@ -11,8 +11,8 @@ from podpy.engine import draft, launching, pulling, rootfs
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.kernel import process, userns
-from podpy.model import record, replace
 from podpy.net import ports
+from podpy.records import record, replace
 from podpy.storage import containers, states
 
 TYPE_CHECKING = False
@@ -77,11 +77,11 @@ def _streams(options: ContainerOptions) -> bytes:
 
 def _remove_image(ctx: Context, made: ContainerRecord) -> None:
     """``--rmi``: unless other containers use the image."""
-    from podpy.engine import images
+    from podpy.engine import image_removal
 
     others = (other.record.image_id for other in containers.every(ctx.store))
     if made.image_id and made.image_id not in others:
-        images.remove(ctx, (made.image_name or made.image_id,))
+        image_removal.remove(ctx, (made.image_name or made.image_id,))
 
 
 def rename(ctx: Context, name: str, new_name: str) -> None:

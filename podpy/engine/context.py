@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podpy.model import record
+from podpy.records import record
 
 TYPE_CHECKING = False
 TYPE_CHECKING = False

@@ -13,7 +13,8 @@ import time
 from podpy import files
 from podpy.errors import NotFound, StateError
 from podpy.kernel import process, signals
-from podpy.model import Status, replace, to_dict
+from podpy.model import Status
+from podpy.records import replace, to_dict
 from podpy.storage import containers, states
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ import os
 from podpy.engine import environment, payload
 from podpy.errors import CannotInvoke, StateError, UsageError
 from podpy.kernel import libc
-from podpy.model import record, replace
+from podpy.records import record, replace
 from podpy.runtime import join
 from podpy.storage import containers
 

@@ -17,7 +17,8 @@ import os
 
 from podpy import files
 from podpy.kernel import process
-from podpy.model import ProcessIdentity, from_dict, record, to_dict
+from podpy.model import ProcessIdentity
+from podpy.records import from_dict, record, to_dict
 from podpy.storage import staging, volumes
 
 TYPE_CHECKING = False

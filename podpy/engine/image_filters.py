@@ -6,7 +6,6 @@ import time
 from fnmatch import fnmatchcase
 
 from podpy.engine import images, values
-from podpy.errors import UsageError
 from podpy.registry import reference as references
 from podpy.storage import containers
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from podpy.engine.context import Context
-    from podpy.engine.images import ImageSummary
-    from podpy.model import Image
+    from podpy.model import Image, ImageSummary
 
     Test = Callable[[ImageSummary], bool]
 
@@ -30,13 +28,8 @@ def select(
     ctx: Context, found: Iterable[ImageSummary], filters: Sequence[str]
 ) -> list[ImageSummary]:
     """Those that pass: every key must, any value of a key does (labels: all)."""
-    tests = list(_tests(ctx, values.filters(_labels_apart(filters), FILTERS)))
+    tests = list(_tests(ctx, values.filters(filters, FILTERS)))
     return [image for image in found if all(test(image) for test in tests)]
-
-
-def _labels_apart(filters: Sequence[str]) -> list[str]:
-    """``label!=x`` splits at its first ``=`` like the others: its key is ``label!``."""
-    return [text if "=" in text else f"{text}=" for text in filters]
 
 
 def _tests(ctx: Context, wanted: dict[str, list[str]]) -> Iterable[Test]:
@@ -61,7 +54,7 @@ def _test(ctx: Context, key: str, text: str) -> Test:
         wanted = values.boolean(text, "--filter dangling")
         return lambda image: (not image.names) == wanted
     if key == "containers":
-        used = used_images(ctx)
+        used = {container.record.image_id for container in containers.every(ctx.store)}
         asked = values.boolean(text, "--filter containers")
         return lambda image: (image.id in used) == asked
     if key == "reference":
@@ -99,20 +92,3 @@ def _matches(image: ImageSummary, pattern: str) -> bool:
         return any(fnmatchcase(f"{form}@{image.digest}", pattern) for form in forms)
     tag = image.tag or parsed.tag
     return any(fnmatchcase(f"{form}:{tag}" if tagged else form, pattern) for form in forms)
-
-
-def used_images(ctx: Context) -> dict[str, list[str]]:
-    """The ids of images that containers stand on, with the names of those containers."""
-    found: dict[str, list[str]] = {}
-    for container in containers.every(ctx.store):
-        found.setdefault(container.record.image_id, []).append(container.record.name)
-    return found
-
-
-def check(filters: Sequence[str], allowed: Sequence[str]) -> None:
-    """Refuse filters that a verb does not know."""
-    for text in filters:
-        key = text.partition("=")[0]
-        if key not in allowed:
-            hint = f"known: {', '.join(allowed)}"
-            raise UsageError(f"--filter: invalid filter {key!a}", hint=hint)

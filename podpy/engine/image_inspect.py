@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from podpy.engine import images
-from podpy.model import record
+from podpy.engine import image_listing, images
+from podpy.records import record
 from podpy.registry import reference as references
 from podpy.storage import content, layers, manifests, names, overlay
 
@@ -50,7 +50,7 @@ def inspect(ctx: Context, name: str) -> dict[str, Any]:
     known = [n for n in names.read_all(ctx.store) if n.image == image.id]
     tags = [n.reference for n in known if n.reference and "@" not in n.reference]
     settings = config.get("config") or {}
-    size = images.tree_size(ctx.store, image, {})
+    size = image_listing.tree_size(ctx.store, image, {})
     history = config.get("history") or []
     return {
         "Id": f"sha256:{image.id}",

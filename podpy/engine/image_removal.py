@@ -9,7 +9,7 @@ blobs and layers without a name, which the next removal or ``prune`` collects.
 from __future__ import annotations
 
 from podpy import files
-from podpy.engine import image_filters, images
+from podpy.engine import image_listing, images, values
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, ImageError, NotFound, PodpyError, StoreError, UsageError
 from podpy.registry import partial
@@ -45,7 +45,7 @@ def remove(
     """
     if all == bool(names):
         raise UsageError("rmi: give images, or --all and no image")
-    targets = names or sorted({image.id for image in images.list(ctx)})
+    targets = names or sorted({image.id for image in image_listing.list(ctx)})
     done: list[Outcome] = []
     for text in targets:
         try:
@@ -161,12 +161,11 @@ def _remove_parent(ctx: Context, name: Name) -> list[Outcome]:
 
 def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tuple[Outcome, ...]:
     """Remove dangling images (``all``: every image) that no container stands on."""
-    image_filters.check(filters, PRUNE_FILTERS)
+    dangling = values.filters(filters, PRUNE_FILTERS).get("dangling", ())
+    all = all or any(not values.boolean(text, "--filter dangling") for text in dangling)
     wishes = [text for text in filters if not text.startswith("dangling=")]
-    if "dangling=false" in filters:
-        all = True
     done: list[Outcome] = []
-    for image in images.list(ctx, filters=wishes):
+    for image in image_listing.list(ctx, filters=wishes):
         if image.names and not all:
             continue
         with files.lock(f"{ctx.store.locks}/image.{image.id}"):

@@ -1,4 +1,4 @@
-"""Images of the store: found, listed, named and removed.
+"""Images of the store: found and named.
 
 :func:`find` is on the hot path of ``run``: three small files are read.
 """
@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import time
 
-from podpy import files, model
-from podpy.errors import Ambiguous, ImageError, NotFound, StoreError, UsageError
-from podpy.model import Platform, record
+from podpy import files, records
+from podpy.errors import Ambiguous, NotFound, UsageError
 from podpy.registry import reference as references
 from podpy.storage import content, manifests, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any
 
-    from podpy.engine.context import Context, Outcome
+    from podpy.engine.context import Context
     from podpy.model import Image
     from podpy.paths import Store
     from podpy.storage.names import Name
@@ -120,109 +118,6 @@ def _by_id(store: Store, prefix: str) -> Name | None:
     return next(iter(found.values()), None)
 
 
-# --- listing -------------------------------------------------------------------
-
-
-@record
-class ImageSummary:
-    """One line of ``images``: a tag, or an image that has none.
-
-    ``size`` is that of the unpacked layers; ``containers`` how many containers
-    stand on the image, or None where nobody asked.  ``names`` are all names of
-    the image.
-    """
-
-    id: str
-    repository: str = ""
-    tag: str = ""
-    digest: str = ""
-    created: float = 0.0
-    size: int = 0
-    containers: int | None = None
-    names: tuple[str, ...] = ()
-    labels: Mapping[str, str] = model._EMPTY
-    problem: str = ""
-
-
-_SORTS: dict[str, Any] = {
-    "created": lambda image: -image.created,
-    "id": lambda image: image.id,
-    "repository": lambda image: (image.repository, image.tag),
-    "size": lambda image: image.size,
-    "tag": lambda image: (image.tag, image.repository),
-}
-
-
-def list(
-    ctx: Context, *, all: bool = False, filters: Sequence[str] = (), sort: str = ""
-) -> tuple[ImageSummary, ...]:
-    """Every tag and every untagged image, newest first unless sorted otherwise.
-
-    ``all`` adds nothing yet: podpy keeps no intermediate images.  Filters are
-    those of :mod:`podpy.engine.image_filters`.  A damaged image is listed with
-    its ``problem``.
-    """
-    order = _SORTS.get(sort or "created")
-    if order is None:
-        raise UsageError(f"--sort: {sort!a}", hint=f"one of {', '.join(_SORTS)}")
-    found = sorted(_summaries(ctx.store), key=order)
-    if filters:
-        from podpy.engine import image_filters
-
-        found = image_filters.select(ctx, found, filters)
-    return tuple(found)
-
-
-def _summaries(store: Store) -> Iterator[ImageSummary]:
-    records = tuple(names.read_all(store))
-    by_image: dict[str, tuple[str, ...]] = {}
-    for name in records:
-        given = (name.reference,) if name.reference else ()
-        by_image[name.image] = by_image.get(name.image, ()) + given
-    sizes: dict[str, int] = {}
-    for name in records:
-        known = by_image[name.image]
-        if name.reference or not known:
-            yield _summary(store, name, known, sizes)
-
-
-def _summary(
-    store: Store, name: Name, known: tuple[str, ...], sizes: dict[str, int]
-) -> ImageSummary:
-    parsed = references.parse(name.reference) if name.reference else None
-    made = ImageSummary(
-        id=name.image,
-        repository=parsed.name if parsed else "",
-        tag=parsed.tag if parsed else "",
-        digest=name.manifest.digest,
-        created=name.created,
-        names=known,
-    )
-    try:
-        image = manifests.load(store, name)
-        return model.replace(
-            made,
-            created=image.created,
-            size=tree_size(store, image, sizes),
-            labels=image.config.labels,
-        )
-    except (StoreError, ImageError) as error:
-        return model.replace(made, problem=error.message)
-
-
-def tree_size(store: Store, image: Image, sizes: dict[str, int]) -> int:
-    """The unpacked size of all layers; ``sizes`` remembers those already read."""
-    from podpy.storage import layers
-
-    for diff_id in image.diff_ids:
-        if diff_id not in sizes:
-            sizes[diff_id] = layers.read(store, diff_id).size
-    return sum(sizes[diff_id] for diff_id in image.diff_ids)
-
-
-# --- names ---------------------------------------------------------------------
-
-
 def image_name(text: str) -> str:
     """A name given to an image here, in full: without registry it is ``localhost/``."""
     short = references.is_short(text)
@@ -241,7 +136,7 @@ def tag(ctx: Context, name: str, new_names: Sequence[str]) -> None:
     with _hold(ctx.store, found.image):
         find_name(ctx, found.image)  # still there
         for reference in wanted:
-            given = model.replace(found, reference=reference, created=time.time())
+            given = records.replace(found, reference=reference, created=time.time())
             names.write(ctx.store, given)
 
 
@@ -261,77 +156,3 @@ def _own_name(ctx: Context, known: Mapping[str, Name], text: str) -> Name:
         if candidate in known:
             return known[candidate]
     raise NotFound(f"{text}: tag not known")
-
-
-# --- verbs that live in modules of their own -------------------------------------
-
-
-def remove(
-    ctx: Context,
-    names: Sequence[str],
-    *,
-    force: bool = False,
-    all: bool = False,
-    ignore: bool = False,
-    prune: bool = True,
-) -> tuple[Outcome, ...]:
-    """``rmi``: see :func:`podpy.engine.image_removal.remove`."""
-    from podpy.engine import image_removal
-
-    return image_removal.remove(ctx, names, force=force, all=all, ignore=ignore, prune=prune)
-
-
-def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tuple[Outcome, ...]:
-    """Remove images nobody uses: see :func:`podpy.engine.image_removal.prune`."""
-    from podpy.engine import image_removal
-
-    return image_removal.prune(ctx, all=all, filters=filters)
-
-
-def inspect(ctx: Context, name: str) -> dict[str, Any]:
-    """All about an image: see :func:`podpy.engine.image_inspect.inspect`."""
-    from podpy.engine import image_inspect
-
-    return image_inspect.inspect(ctx, name)
-
-
-def history(ctx: Context, name: str) -> tuple[Any, ...]:
-    """The steps it was made in: see :func:`podpy.engine.image_inspect.history`."""
-    from podpy.engine import image_inspect
-
-    return image_inspect.history(ctx, name)
-
-
-def load(ctx: Context, path: str = "", *, platform: str = "") -> tuple[str, ...]:
-    """Bring in the images of an archive; their names, ids (``sha256:…``) where they have none."""
-    from podpy.engine import archiving
-
-    found = archiving.load(ctx, path, platform=platform)
-    return tuple(text for one in found for text in one.names or (f"sha256:{one.id}",))
-
-
-def save(ctx: Context, names: Sequence[str], output: str = "", *, format: str = "") -> None:
-    """Write images as an archive: see :func:`podpy.engine.saving.save`."""
-    from podpy.engine import saving
-
-    saving.save(ctx, names, output, format=format)
-
-
-def import_(
-    ctx: Context,
-    source: str,
-    reference: str = "",
-    *,
-    change: Sequence[str] = (),
-    message: str = "",
-    arch: str = "",
-    os: str = "",
-    variant: str = "",
-) -> str:
-    """Make an image of a root file system archive; returns its id."""
-    from podpy.engine import archiving, platforms
-
-    where: Platform = platforms.wanted(os=os, arch=arch, variant=variant)
-    return archiving.import_(
-        ctx, source, reference, message=message, change=tuple(change), platform=where
-    )

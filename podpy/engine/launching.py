@@ -10,7 +10,8 @@ from podpy import files
 from podpy.engine import starting
 from podpy.errors import NotFound, PodpyError, StateError
 from podpy.kernel import process
-from podpy.model import Status, replace
+from podpy.model import Status
+from podpy.records import replace
 from podpy.storage import containers, states
 
 TYPE_CHECKING = False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from podpy.engine import selection
 from podpy.errors import PodpyError, StateError, UsageError
-from podpy.model import ContainerRecord, ContainerState, Status, record
+from podpy.model import ContainerRecord, ContainerState, Status
+from podpy.records import record
 from podpy.storage import containers as stored
 
 TYPE_CHECKING = False

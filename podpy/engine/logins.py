@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from podpy.engine import remote
 from podpy.engine.remote import RegistryOptions
 from podpy.errors import AuthenticationError, NotFound, UsageError
-from podpy.model import record
+from podpy.records import record
 from podpy.registry import auth, client, shortnames
 from podpy.registry import reference as references
 

@@ -7,7 +7,8 @@ import os
 from podpy.engine import mounts
 from podpy.engine.mounts import Wish
 from podpy.errors import UsageError
-from podpy.model import Mount, replace
+from podpy.model import Mount
+from podpy.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

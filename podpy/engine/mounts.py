@@ -11,7 +11,8 @@ import os
 
 from podpy.engine import values
 from podpy.errors import UsageError
-from podpy.model import _EMPTY, Mount, record
+from podpy.model import Mount
+from podpy.records import EMPTY, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Wish:
 
     mount: Mount
     create_source: bool = False
-    labels: Mapping[str, str] = _EMPTY
-    settings: Mapping[str, str] = _EMPTY
+    labels: Mapping[str, str] = EMPTY
+    settings: Mapping[str, str] = EMPTY
 
 
 def parse_volume(text: str, cwd: str) -> Wish:

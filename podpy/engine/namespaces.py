@@ -7,6 +7,8 @@ host id twice, and each extent must lie in one range of the caller.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from podpy.engine import values
 from podpy.errors import HostError, UsageError
 from podpy.model import IdMapping, UserNamespace
@@ -269,6 +271,6 @@ def check_extents(extents: Sequence[IdMapping], option: str) -> None:
     """No id twice, inside or outside: the kernel refuses such maps with a bare EINVAL."""
     for side in ("inside", "outside"):
         spans = sorted((getattr(m, side), m.count) for m in extents)
-        for (first, count), (following, _) in zip(spans, spans[1:], strict=False):
+        for (first, count), (following, _) in pairwise(spans):
             if first + count > following:
                 raise UsageError(f"{option}: the {side} ids {following}… are mapped twice")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 
 from podpy.kernel import capabilities, seccomp
-from podpy.model import replace
+from podpy.records import replace
 from podpy.runtime.spec import Process
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ import os
 import time
 
 from podpy.errors import UsageError
-from podpy.model import record
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

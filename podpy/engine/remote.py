@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podpy.errors import UsageError
-from podpy.model import record
+from podpy.records import record
 from podpy.registry import auth, client
 from podpy.registry.transport import Access
 

@@ -9,7 +9,7 @@ from podpy import files
 from podpy.errors import HostError
 from podpy.kernel import process, userns
 from podpy.kernel.userns import IdMap
-from podpy.model import replace
+from podpy.records import replace
 from podpy.runtime import spec
 from podpy.storage import containers, overlay
 

@@ -7,7 +7,8 @@ import os
 from podpy import files
 from podpy.engine import images
 from podpy.errors import HostError, ImageError, UsageError
-from podpy.model import Descriptor, record
+from podpy.model import Descriptor
+from podpy.records import record
 from podpy.registry import archives
 from podpy.storage import content, inflate, layers, manifests
 from podpy.storage.packing import TarWriter

@@ -13,7 +13,8 @@ import stat
 from podpy.engine import values
 from podpy.errors import HostError, UsageError
 from podpy.kernel import seccomp
-from podpy.model import Device, Ulimit, record
+from podpy.model import Device, Ulimit
+from podpy.records import record
 from podpy.runtime import spec
 
 TYPE_CHECKING = False

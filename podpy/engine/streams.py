@@ -8,7 +8,7 @@ import time
 from podpy.engine import values
 from podpy.errors import HostError, StateError, UsageError
 from podpy.files import write_all
-from podpy.model import record
+from podpy.records import record
 from podpy.runtime import attach as runtime_attach
 from podpy.runtime import frames
 from podpy.runtime.logreader import PARSERS, LogFile

@@ -21,7 +21,8 @@ from podpy.errors import (
     RegistryError,
     UsageError,
 )
-from podpy.model import Descriptor, record, replace
+from podpy.model import Descriptor
+from podpy.records import record, replace
 from podpy.registry import policy, shortnames, upload
 from podpy.registry import reference as references
 from podpy.registry.reference import Reference

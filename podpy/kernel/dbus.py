@@ -14,7 +14,7 @@ import time
 from _struct import calcsize, pack, unpack_from
 
 from podpy.errors import HostError
-from podpy.model import record
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -495,6 +495,6 @@ class ZstdDecompressor:
         return ctypes.string_at(room, out.at)
 
     def __del__(self) -> None:
-        context, self._context = getattr(self, "_context", None), None
+        context = getattr(self, "_context", None)  # None: no library, so no context
         if context:
             self._library.ZSTD_freeDCtx(context)

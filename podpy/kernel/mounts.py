@@ -20,7 +20,7 @@ import stat
 
 from podpy.errors import LaunchError
 from podpy.kernel import libc
-from podpy.model import _EMPTY, record
+from podpy.records import EMPTY, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Filesystem:
     settings: tuple[str, ...] = ()
     attributes: int = 0
     follow: bool = True
-    sysctls: Mapping[str, str] = _EMPTY
+    sysctls: Mapping[str, str] = EMPTY
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target}"
@@ -174,7 +174,7 @@ class Bind:
     device: int = 0
     subpath: str = ""
     optional: bool = False
-    sysctls: Mapping[str, str] = _EMPTY
+    sysctls: Mapping[str, str] = EMPTY
 
     def describe(self) -> str:
         return f"bind {self.source} on {self.target}"

@@ -8,7 +8,8 @@ import os
 
 from podpy import paths
 from podpy.errors import HostError
-from podpy.model import ProcessIdentity, record
+from podpy.model import ProcessIdentity
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

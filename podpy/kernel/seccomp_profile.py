@@ -13,7 +13,7 @@ import os
 from podpy import files
 from podpy.errors import HostError, PodpyError, UsageError
 from podpy.kernel import bpf, libc
-from podpy.model import record
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import os
 from podpy import files
 from podpy.errors import HostError
 from podpy.kernel import process
-from podpy.model import IdMapping, record
+from podpy.model import IdMapping
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

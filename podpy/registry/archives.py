@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from podpy import files
 from podpy.errors import ImageError, UsageError
-from podpy.model import Descriptor, record
+from podpy.model import Descriptor
+from podpy.records import record
 from podpy.registry import reference as references
 
 TYPE_CHECKING = False

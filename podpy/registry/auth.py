@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from podpy import files, paths
 from podpy.errors import AuthenticationError, StoreError, UsageError
 from podpy.kernel import process
-from podpy.model import record
+from podpy.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

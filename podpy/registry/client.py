@@ -16,7 +16,7 @@ from urllib3.response import BaseHTTPResponse as Response
 
 from podpy import files
 from podpy.errors import ImageError, NotFound, RegistryError
-from podpy.model import record
+from podpy.records import record
 from podpy.registry import auth, tokens
 from podpy.registry.reference import is_digest
 from podpy.registry.transport import Access, Transport, finish

@@ -17,7 +17,7 @@ this module compares sets of characters and does without ``re``.
 from __future__ import annotations
 
 from podpy.errors import UsageError
-from podpy.model import record, replace
+from podpy.records import record, replace
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"

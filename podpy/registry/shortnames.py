@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 
 from podpy.errors import RegistryError, UsageError
-from podpy.model import record, replace
+from podpy.records import record, replace
 from podpy.registry import reference as references
 from podpy.registry.reference import DEFAULT_REGISTRY, LOCAL_REGISTRY, Reference
 

@@ -24,7 +24,7 @@ from urllib3.util import make_headers
 
 from podpy import files
 from podpy.errors import AuthenticationError, RegistryError
-from podpy.model import record
+from podpy.records import record
 from podpy.registry.auth import Credentials
 from podpy.registry.transport import Transport, finish
 

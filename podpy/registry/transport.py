@@ -32,7 +32,7 @@ from urllib3.util import Timeout, make_headers
 
 from podpy import files, paths
 from podpy.errors import RegistryError
-from podpy.model import record
+from podpy.records import record
 from podpy.registry import proxies
 
 if TYPE_CHECKING:

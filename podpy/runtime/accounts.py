@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from podpy.kernel import libc, mounts
-from podpy.model import record
+from podpy.records import record
 from podpy.runtime import users
 
 _PASSWD = "/etc/passwd"

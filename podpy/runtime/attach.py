@@ -11,7 +11,7 @@ import time
 
 from podpy.errors import StateError
 from podpy.kernel import process, signals
-from podpy.model import record
+from podpy.records import record
 from podpy.runtime import frames, terminal
 from podpy.runtime.logreader import Cursor, k8s_runs
 from podpy.runtime.loop import IN, OUT, Loop

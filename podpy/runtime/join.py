@@ -28,7 +28,8 @@ import os
 from podpy import files
 from podpy.errors import HostError, LaunchError, PodpyError, StateError
 from podpy.kernel import libc, process
-from podpy.model import ProcessIdentity, record
+from podpy.model import ProcessIdentity
+from podpy.records import record
 from podpy.runtime import channel, init, placement, users
 from podpy.runtime.channel import Channel
 from podpy.runtime.spec import Process

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _SUPERVISOR = ("lean", "frames", "loop", "clients", "logs", "traffic", "teardown", "supervisor")
 _SWEEP = (
     "errors",
+    "records",
     "model",
     "paths",
     "files",

@@ -10,8 +10,8 @@ any other process would keep the helper from binding its port.
 from __future__ import annotations
 
 from podpy.model import ContainerRecord, NetworkMode, PortMapping
-from podpy.records import record
 from podpy.net import ports, resolv, slirp
+from podpy.records import record
 from podpy.runtime.launch import Network
 
 TYPE_CHECKING = False

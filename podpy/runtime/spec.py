@@ -12,7 +12,8 @@ import os
 from podpy.kernel import libc
 from podpy.kernel.mounts import Bind, Filesystem, Mask, Overlay, ReadOnly, Symlink
 from podpy.kernel.userns import IdMap
-from podpy.model import ContainerRecord, Mount, ProcessIdentity, record
+from podpy.model import ContainerRecord, Mount, ProcessIdentity
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

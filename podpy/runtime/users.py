@@ -20,7 +20,7 @@ import stat
 
 from podpy.errors import ImageError, UsageError
 from podpy.kernel import libc
-from podpy.model import record
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import stat
 
 from podpy import files
 from podpy.errors import ImageError, NotFound
-from podpy.model import record
+from podpy.records import record
 from podpy.storage import extract, inflate, tar
 
 TYPE_CHECKING = False

@@ -45,10 +45,8 @@ from podpy.model import (
     ProcessIdentity,
     Status,
     UserNamespace,
-    from_dict,
-    replace,
-    to_dict,
 )
+from podpy.records import from_dict, replace, to_dict
 from podpy.storage import staging, states
 
 TYPE_CHECKING = False

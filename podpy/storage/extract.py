@@ -20,7 +20,7 @@ import stat
 
 from podpy import files
 from podpy.errors import ImageError, PodpyError
-from podpy.model import record
+from podpy.records import record
 from podpy.storage import tar
 
 TYPE_CHECKING = False

@@ -15,9 +15,10 @@ import os
 import struct
 import time
 
-from podpy import files, model
+from podpy import files, records
 from podpy.errors import ImageError, StoreError
-from podpy.model import Descriptor, record
+from podpy.model import Descriptor
+from podpy.records import record
 from podpy.storage import content, manifests, names, staging
 from podpy.storage.content import hex_of
 
@@ -90,7 +91,7 @@ def read(store: Store, diff_id: str) -> Layer:
         ) from None
     if values.get("version", 0) > VERSION:
         raise StoreError(f"{path}: written by a newer podpy")
-    return model.from_dict(Layer, values)
+    return records.from_dict(Layer, values)
 
 
 class Importer:
@@ -312,7 +313,6 @@ class Sink:
             self._tree.publish(layer, summary)
         return layer
 
-
     def _media_type(self) -> str:
         """As announced, else by the compression found."""
         if self._blob is not None and self._blob.media_type:
@@ -333,9 +333,7 @@ class _Tree:
         reading, self._pipe = os.pipe()
         try:
             _enlarge(self._pipe)
-            self._answer = importer.unpacker.start(
-                f"{self._path}/diff", reading, importer.limits
-            )
+            self._answer = importer.unpacker.start(f"{self._path}/diff", reading, importer.limits)
         except BaseException:
             self.discard()
             raise
@@ -362,7 +360,7 @@ class _Tree:
         """Give the tree its place; somebody else's tree of the same layer is as good."""
         if summary.get("records"):
             files.write_json(f"{self._path}/records.json", summary["records"], durable=True)
-        files.write_json(f"{self._path}/layer.json", model.to_dict(layer), durable=True)
+        files.write_json(f"{self._path}/layer.json", records.to_dict(layer), durable=True)
         try:
             os.rename(self._path, path_of(self._store, layer.diff_id))
         except OSError:

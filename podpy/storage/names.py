@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 
-from podpy import files, model
+from podpy import files, records
 from podpy.errors import StoreError
-from podpy.model import Descriptor, record
+from podpy.model import Descriptor
+from podpy.records import record
 from podpy.storage.content import hex_of
 
 TYPE_CHECKING = False
@@ -82,7 +83,7 @@ def _read_file(path: str) -> Name | None:
             f"{path}: format version {version!a} is newer than this podpy knows",
             hint="use the podpy that wrote it, or a newer one",
         )
-    return model.from_dict(Name, values)
+    return records.from_dict(Name, values)
 
 
 def read_all(store: Store) -> Iterator[Name]:
@@ -104,7 +105,7 @@ def write(store: Store, name: Name) -> None:
         old = _read_file(path) if name.reference else None
         if old is not None and old.image != name.image:
             _keep_as_dangling(store, old)
-        files.write_json(path, model.to_dict(name), durable=True)
+        files.write_json(path, records.to_dict(name), durable=True)
         if name.reference:
             files.unlink(_path(store, "", name.manifest.digest))
         _derive_index(store)
@@ -124,7 +125,7 @@ def _keep_as_dangling(store: Store, name: Name) -> None:
     others = (n for n in read_all(store) if n.reference != name.reference)
     if not any(n.image == name.image for n in others):
         path = _path(store, "", name.manifest.digest)
-        files.write_json(path, model.to_dict(model.replace(name, reference="")), durable=True)
+        files.write_json(path, records.to_dict(records.replace(name, reference="")), durable=True)
 
 
 def _derive_index(store: Store) -> None:

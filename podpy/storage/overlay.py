@@ -14,7 +14,7 @@ import os
 from podpy import files
 from podpy.errors import HostError, StoreError, UsageError
 from podpy.kernel import process
-from podpy.model import record
+from podpy.records import record
 from podpy.storage.content import hex_of
 
 TYPE_CHECKING = False

@@ -38,7 +38,8 @@ from __future__ import annotations
 
 from podpy import files
 from podpy.kernel import process
-from podpy.model import ContainerState, Status, from_dict, replace
+from podpy.model import ContainerState, Status
+from podpy.records import from_dict, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

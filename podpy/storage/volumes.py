@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from podpy import files, model
+from podpy import files, records
 from podpy.errors import Conflict, NotFound, StoreError, UsageError
 from podpy.model import Volume
 from podpy.storage import staging
@@ -87,13 +87,13 @@ def create(
 
 
 def _write(directory: str, volume: Volume) -> None:
-    values = model.to_dict(model.replace(volume, mountpoint=""))
+    values = records.to_dict(records.replace(volume, mountpoint=""))
     files.write_json(f"{directory}/volume.json", values, durable=True)
 
 
 def _located(store: Store, volume: Volume) -> Volume:
     """Records hold no paths: the store can be moved."""
-    return model.replace(volume, mountpoint=data_path(store, volume.name))
+    return records.replace(volume, mountpoint=data_path(store, volume.name))
 
 
 def read(store: Store, name: str) -> Volume:
@@ -106,7 +106,7 @@ def read(store: Store, name: str) -> Volume:
         raise NotFound(f"no such volume: {name}") from None
     if values.get("version", 0) > VERSION:
         raise StoreError(f"volume {name}: its record was written by a newer podpy")
-    return _located(store, model.from_dict(Volume, values))
+    return _located(store, records.from_dict(Volume, values))
 
 
 def every(store: Store) -> Iterator[Volume]:
@@ -143,7 +143,7 @@ def mark_filled(store: Store, name: str) -> None:
     with files.lock(f"{store.locks}/volume.{name}"):
         volume = read(store, name)
         if not volume.filled:
-            _write(path_of(store, name), model.replace(volume, filled=True))
+            _write(path_of(store, name), records.replace(volume, filled=True))
 
 
 def fill(root: int, destination: str, data: int) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from podpy.kernel import libc, process
-from podpy.model import ProcessIdentity, from_dict
+from podpy.model import ProcessIdentity
+from podpy.records import from_dict
 from podpy.runtime import attach, frames, supervisor
 from support.polling import eventually
 

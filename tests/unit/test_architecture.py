@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "podpy"
 
 LEVELS = (
-    {"errors", "model", "files", "paths", "settings", "config", "conffiles", "version"},
+    {"errors", "records", "model", "files", "paths", "settings", "config", "conffiles", "version"},
     {"kernel"},
     {"runtime", "build", "registry", "storage", "net"},
     {"engine"},

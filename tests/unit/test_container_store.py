@@ -20,9 +20,9 @@ from podpy.model import (
     ProcessIdentity,
     Status,
     UserNamespace,
-    to_dict,
 )
 from podpy.paths import Store
+from podpy.records import to_dict
 from podpy.storage import containers, nicknames, states
 
 

@@ -11,8 +11,9 @@ from podpy.engine import draft, security
 from podpy.engine.options import ContainerOptions
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import HostError, NotFound, UsageError
-from podpy.model import ContainerRecord, Image, ImageConfig, Platform, Ulimit, replace
+from podpy.model import ContainerRecord, Image, ImageConfig, Platform, Ulimit
 from podpy.net import ports
+from podpy.records import replace
 from podpy.settings import Config, ContainerDefaults
 
 ID = "ab" * 32
@@ -255,7 +256,7 @@ def test_security_options() -> None:
     ["what=1", "mask=relative", "mask=", "proc-opts=size=1", "seccomp=/nonexistent", "seccomp="],
 )
 def test_wrong_security_options(text: str) -> None:
-    with pytest.raises(UsageError, match="--security-opt|seccomp profile"):
+    with pytest.raises(UsageError, match=r"--security-opt|seccomp profile"):
         record(security_opt=(text,))
 
 

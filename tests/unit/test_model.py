@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from podpy import files
-from podpy.model import (
-    ContainerState,
-    PortMapping,
-    ProcessIdentity,
-    Status,
-    from_dict,
-    record,
-    replace,
-    to_dict,
-)
+from podpy.model import ContainerState, PortMapping, ProcessIdentity, Status
+from podpy.records import from_dict, record, replace, to_dict
 
 
 @record

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from podpy.errors import AuthenticationError, ImageError, NotFound, RegistryError
-from podpy.model import Descriptor, from_dict
+from podpy.model import Descriptor
+from podpy.records import from_dict
 from podpy.registry import auth, client, partial
 from podpy.registry.download import Download
 from podpy.registry.reference import parse
