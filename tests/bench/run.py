@@ -249,10 +249,10 @@ def main() -> None:
             for row in GROUPS[name](bench):
                 rows.append(row)
                 print(f"  {row.name}: {row.ratio:.2f}", file=sys.stderr, flush=True)
+    finally:
         print(measure.table(rows))
         if options.json:
             options.json.write_text(json.dumps([row.__dict__ for row in rows], indent=1))
-    finally:
         bench.close()
         shutil.rmtree(directory, ignore_errors=True)
         processes.reap()
