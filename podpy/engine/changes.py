@@ -112,9 +112,7 @@ def _append(key: str) -> Callable[[dict[str, Any], str], None]:
     return append
 
 
-def _assign(
-    key: str, value: Callable[[str], Any] = str
-) -> Callable[[dict[str, Any], str], None]:
+def _assign(key: str, value: Callable[[str], Any] = str) -> Callable[[dict[str, Any], str], None]:
     def assign(config: dict[str, Any], text: str) -> None:
         config[key] = value(text)
 

@@ -48,9 +48,7 @@ def header(name: str, size: int, *, kind: bytes = b"0", mode: int = 0o444) -> by
     raw = name.encode()
     if len(raw) > 100:
         raise ImageError(f"archive: a member's name is too long: {name!a}")
-    length = (
-        b"%011o\0" % size if size < _OCTAL_LIMIT else b"\x80" + size.to_bytes(11, "big")
-    )
+    length = b"%011o\0" % size if size < _OCTAL_LIMIT else b"\x80" + size.to_bytes(11, "big")
     block = b"".join(
         (
             raw.ljust(100, b"\0"),

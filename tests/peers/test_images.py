@@ -46,9 +46,7 @@ def users_image(podman: Podman) -> str:
 
 
 @pytest.mark.parametrize("form", ["docker-archive", "oci-archive", "oci-dir", "docker-dir"])
-def test_what_podman_saved_loads_and_runs(
-    empty_podpy: Podpy, podman: Podman, form: str
-) -> None:
+def test_what_podman_saved_loads_and_runs(empty_podpy: Podpy, podman: Podman, form: str) -> None:
     name = users_image(podman)
     path = empty_podpy.directory / "tmp" / "saved"
     podman("save", "-q", "--format", form, "-o", path, name)
@@ -118,9 +116,7 @@ def test_what_umoci_wrote_loads(podpy: Podpy) -> None:
 
 
 @pytest.mark.parametrize("form", ["docker-archive", "oci-archive", "docker-dir"])
-def test_what_is_saved_here_podman_loads_and_runs(
-    podpy: Podpy, podman: Podman, form: str
-) -> None:
+def test_what_is_saved_here_podman_loads_and_runs(podpy: Podpy, podman: Podman, form: str) -> None:
     podpy("tag", BUSYBOX, "localhost/ours:1")
     path: Path = podman.directory / f"ours.{form}"
     podpy("save", "--format", form, "-o", path, "localhost/ours:1")
