@@ -276,10 +276,14 @@ def apply_options(mounted: int, options: tuple[str, ...], *, recursive: bool) ->
 
 @record
 class Symlink:
-    """A symbolic link made in a file system that we have just mounted (``/dev``)."""
+    """A symbolic link; what is there stays.
+
+    An ``optional`` one is left out where its directory is missing, a link, or read-only.
+    """
 
     target: str
     link: str
+    optional: bool = False
 
     def describe(self) -> str:
         return f"link {self.link} to {self.target}"
@@ -289,11 +293,19 @@ class Symlink:
 
     def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
         parent_path, name = os.path.split(self.link)
-        parent = open_in_root(root_fd, parent_path, os.O_RDONLY | os.O_DIRECTORY, follow=False)
+        try:
+            parent = open_in_root(root_fd, parent_path, os.O_RDONLY | os.O_DIRECTORY, follow=False)
+        except OSError:
+            if self.optional:
+                return
+            raise
         try:
             os.symlink(self.target, name, dir_fd=parent)
         except FileExistsError:
             pass
+        except OSError:
+            if not self.optional:
+                raise
         finally:
             os.close(parent)
 

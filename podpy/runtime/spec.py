@@ -241,14 +241,24 @@ def pseudo_operations(
         )  # fmt: skip
     found.append(sys_operation(owns_network, made.privileged))
     if cgroup2:
-        read_only = 0 if made.privileged else libc.MOUNT_ATTR_RDONLY
-        found.append(
-            Filesystem(
-                kind="cgroup2", target="/sys/fs/cgroup",
-                attributes=NOSUID_NOEXEC_NODEV | read_only, follow=False,
-            )
-        )  # fmt: skip
+        found.append(cgroup_operation(made.cgroup_mode == "host", made.privileged))
+    found.append(Symlink(target="/proc/mounts", link="/etc/mtab", optional=True))
     return found
+
+
+def cgroup_operation(host_cgroups: bool, privileged: bool) -> Standard:
+    """``/sys/fs/cgroup``; with the host's cgroup namespace only a bind of the host's (else EPERM)."""
+    if host_cgroups:
+        access = "rw" if privileged else "ro"
+        return Bind(
+            source="/sys/fs/cgroup", target="/sys/fs/cgroup",
+            options=(access, "nosuid", "noexec", "nodev"), follow=False,
+        )  # fmt: skip
+    read_only = 0 if privileged else libc.MOUNT_ATTR_RDONLY
+    return Filesystem(
+        kind="cgroup2", target="/sys/fs/cgroup",
+        attributes=NOSUID_NOEXEC_NODEV | read_only, follow=False,
+    )  # fmt: skip
 
 
 def tmpfs_operation(mount: Mount) -> Standard:
