@@ -17,6 +17,7 @@ import time
 
 from podpy import files, records
 from podpy.errors import ImageError, StoreError
+from podpy.kernel import process
 from podpy.model import Descriptor
 from podpy.records import record
 from podpy.storage import content, manifests, names, staging
@@ -47,8 +48,8 @@ BOMB_FLOOR = 256 << 20
 class Layer:
     """A layer of the store.
 
-    ``size`` and ``inodes`` are those of its tree, ``length`` is that of its
-    uncompressed archive.
+    ``size`` and ``inodes`` are those of its tree (see ``settling.measure``),
+    ``length`` is that of its uncompressed archive, ``boot`` the boot it was made in.
     ``map`` is ``single`` when only one id was mapped, and ``whiteouts`` how the
     tree spells deletions (:class:`podpy.storage.extract.Extractor`).
     """
@@ -61,6 +62,7 @@ class Layer:
     length: int = 0
     map: str = "root"
     whiteouts: str = "device"
+    boot: str = ""
     created: float = 0.0
     _nested = {"blob": Descriptor}
 
@@ -301,10 +303,11 @@ class Sink:
             diff_id=diff_id,
             blob=blob,
             size=summary.get("size", 0),
-            inodes=summary.get("entries", 0),
+            inodes=summary.get("inodes", 0),
             length=self.inflated,
             map="single" if self._importer.unpacker.is_single else "root",
             whiteouts=summary.get("whiteouts", "device"),
+            boot=process.current_boot(),
             created=time.time(),
         )
         self._importer.pins.add(blob.digest)

@@ -45,13 +45,26 @@ def lower_directories(store: Store, diff_ids: Iterable[str]) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     for diff_id in reversed(tuple(diff_ids)):
-        path = f"{store.layers}/{hex_of(diff_id)}/diff"
-        if path not in found and not os.path.isdir(path):
-            raise StoreError(
-                f"layer {diff_id}: not in the store", hint="pull or load the image again"
-            )
-        found.setdefault(path)
+        path = f"{store.layers}/{hex_of(diff_id)}"
+        if f"{path}/diff" not in found:
+            if not os.path.exists(f"{path}/settled"):
+                _settle(store, diff_id)
+            found[f"{path}/diff"] = None
     return tuple(found) or (_empty(store),)
+
+
+def _settle(store: Store, diff_id: str) -> None:
+    """A layer made in this boot is as the kernel has it; one of an earlier boot is looked at."""
+    try:
+        values = files.read_json(f"{store.layers}/{hex_of(diff_id)}/layer.json")
+    except FileNotFoundError:
+        raise StoreError(
+            f"layer {diff_id}: not in the store", hint="pull or load the image again"
+        ) from None
+    if values.get("boot") != process.current_boot():
+        from podpy.storage import layers, settling
+
+        settling.settle(store, layers.read(store, diff_id))
 
 
 def _empty(store: Store) -> str:

@@ -16,7 +16,7 @@ from functools import partial
 from podpy import files
 from podpy.errors import ImageError, PodpyError, StoreError
 from podpy.kernel import process, userns
-from podpy.storage import extract, tar
+from podpy.storage import extract, settling, tar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Unpacker:
 
 
 def result(answer: int) -> dict[str, Any]:
-    """What came of a layer: ``size``, ``entries``, ``records``; raises its error."""
+    """What came of a layer: ``size``, ``inodes``, ``records``; raises its error."""
     try:
         pieces = []
         while piece := os.read(answer, 1 << 16):
@@ -134,9 +134,10 @@ def _unpack(request: dict[str, Any], data: int, single: bool) -> dict[str, Any]:
     reader = tar.Reader(tar.Stream(data))
     extractor.run(reader)
     reader.stream.drain()
+    size, inodes = settling.measure(root)
     return {
-        "size": extractor.size,
-        "entries": extractor.entries,
+        "size": size,
+        "inodes": inodes,
         "records": extractor.records,
         "whiteouts": extractor.whiteouts,
     }

@@ -74,7 +74,7 @@ def test_loading_again_changes_nothing(podpy: Podpy) -> None:
 def test_an_archive_without_a_name_is_an_image_without_a_name(podpy: Podpy) -> None:
     path = archive(podpy, form="oci", layers=[small()])
     loaded = podpy("load", "-i", path).text
-    assert loaded.startswith("Loaded image: sha256:")
+    assert loaded.startswith("Loaded image ID: sha256:")
     identity = loaded.partition("sha256:")[2]
     assert podpy("images", "-q", "--no-trunc", "--filter", "dangling=true").text == (
         f"sha256:{identity}"

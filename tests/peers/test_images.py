@@ -50,7 +50,7 @@ def test_what_podman_saved_loads_and_runs(empty_podpy: Podpy, podman: Podman, fo
     name = users_image(podman)
     path = empty_podpy.directory / "tmp" / "saved"
     podman("save", "-q", "--format", form, "-o", path, name)
-    loaded = empty_podpy("load", "-q", "-i", path).text.removeprefix("Loaded image: ")
+    loaded = empty_podpy("load", "-q", "-i", path).text.rpartition(" ")[2]
     look = ("stat", "-c", "%n %u:%g %a %h", "/opt/suid", "/opt/h", "/opt/sticky", "/home/bob/note")
     ours = empty_podpy(*RUN, loaded, *look).text
     assert ours == podman(*RUN, name, *look).text
@@ -79,8 +79,7 @@ def test_what_skopeo_copied_loads_with_its_digest(podpy: Podpy, transport: str) 
     skopeo(podpy, "copy", "-q", *keep, source, f"{transport}:copied{name}")
     digest = manifest_digest(podpy, BUSYBOX)
     podpy("rmi", BUSYBOX)
-    loaded = podpy("load", "-q", "-i", podpy.directory / "copied").text
-    loaded = loaded.removeprefix("Loaded image: ")
+    loaded = podpy("load", "-q", "-i", podpy.directory / "copied").text.rpartition(" ")[2]
     if transport != "docker-archive":
         assert manifest_digest(podpy, "") == digest
     assert podpy(*RUN, loaded, "echo", "works").text == "works"
