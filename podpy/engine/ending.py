@@ -7,7 +7,6 @@ dead, whoever ends the container acts in its place.
 from __future__ import annotations
 
 import _signal
-import select
 import time
 
 from podpy import files
@@ -29,59 +28,19 @@ _FIRST_NAP, _LONGEST_NAP = 0.001, 0.05
 
 def signal_init(container: Container, number: int) -> bool:
     """Send a signal to the container's first process; False when it is gone."""
-    fd = process.open_pidfd(container.state.init)
-    if fd < 0:
-        return False
-    with Descriptor(fd):
-        return _send(fd, number)
-
-
-class Descriptor:
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def __enter__(self) -> int:
-        return self._fd
-
-    def __exit__(self, *exc: object) -> None:
-        import os
-
-        os.close(self._fd)
-
-
-def _send(fd: int, number: int) -> bool:
-    try:
-        _signal.pidfd_send_signal(fd, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        raise StateError("its first process may not be signalled by you") from None
-    return True
-
-
-def ended(fd: int, seconds: float) -> bool:
-    """Whether the process of a pidfd ends within that time (below 0: for ever)."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(None if seconds < 0 else max(seconds, 0) * 1000))
+    with process.Pidfd(container.state.init) as init:
+        return init.send(number)
 
 
 def stop(container: Container, number: int, seconds: float) -> None:
     """Ask the first process to end; kill it when ``seconds`` are over (below 0: never)."""
-    fd = process.open_pidfd(container.state.init)
-    if fd < 0:
-        return
-    with Descriptor(fd):
-        thaw(container.state)
-        if not _send(fd, number) or ended(fd, seconds):
+    with process.Pidfd(container.state.init) as init:
+        if not init:
             return
-        _send(fd, SIGKILL)
-        ended(fd, SETTLE)
-
-
-def kill(container: Container) -> None:
-    """End it at once."""
-    stop(container, SIGKILL, SETTLE)
+        thaw(container.state)
+        if init.send(number) and not init.ended(seconds):
+            init.send(SIGKILL)
+            init.ended(SETTLE)
 
 
 def thaw(state: ContainerState) -> None:
@@ -120,11 +79,9 @@ def settle(store: Store, record: ContainerRecord) -> ContainerState | None:
 
 
 def _kill_orphan(state: ContainerState) -> None:
-    fd = process.open_pidfd(state.init)
-    if fd >= 0:
-        with Descriptor(fd):
-            _send(fd, SIGKILL)
-            ended(fd, SETTLE)
+    with process.Pidfd(state.init) as init:
+        if init.send(SIGKILL):
+            init.ended(SETTLE)
 
 
 def _finish(store: Store, record: ContainerRecord, state: ContainerState) -> ContainerState | None:

@@ -135,12 +135,11 @@ def _ready(store: Store, record: ContainerRecord) -> ContainerState:
 
 def _await_supervisor(state: ContainerState) -> None:
     """The last run's supervisor may still unmount and reap."""
-    fd = process.open_pidfd(state.supervisor)
-    if fd >= 0:
-        from podpy.engine import ending
+    with process.Pidfd(state.supervisor) as supervisor:
+        if supervisor:
+            from podpy.engine import ending
 
-        with ending.Descriptor(fd):
-            ending.ended(fd, ending.SETTLE)
+            supervisor.ended(ending.SETTLE)
 
 
 def _note_failure(

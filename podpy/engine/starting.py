@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 
 from podpy import files
-from podpy.engine import rootfs
+from podpy.engine import payload, rootfs
 from podpy.errors import HostError, StateError
-from podpy.kernel import capabilities, libc, process, seccomp
+from podpy.kernel import libc, process
 from podpy.kernel.userns import IdMap
 from podpy.model import ContainerState, Status
-from podpy.records import to_dict
+from podpy.records import replace, to_dict
 from podpy.runtime import launch, network, spec, supervisor
 from podpy.storage import containers
 
@@ -254,31 +254,10 @@ def _accounts(record: ContainerRecord, directory: str) -> tuple[Operation, ...]:
 
 
 def _payload(record: ContainerRecord, id_map: IdMap) -> spec.Process:
-    argv = (spec.INIT_TARGET, "--", *record.argv) if record.init else record.argv
-    return spec.Process(
-        argv=argv,
-        env=record.env,
-        cwd=record.working_dir,
-        user=record.user,
-        groups=record.groups,
-        capabilities=capabilities.bits(record.capabilities),
-        seccomp=seccomp.for_container(record.seccomp, record.capabilities),
-        no_new_privileges=record.no_new_privileges,
-        rlimits=_rlimits(record),
-        umask=record.umask,
-        oom_score_adj=record.oom_score_adj,
-        last_capability=capabilities.last_known(),
-        may_set_groups=not id_map.is_single,
-    )
-
-
-def _rlimits(record: ContainerRecord) -> tuple[tuple[int, int, int], ...]:
-    import resource
-
-    return tuple(
-        (getattr(resource, f"RLIMIT_{limit.name.upper()}"), limit.soft, limit.hard)
-        for limit in record.ulimits
-    )
+    made = payload.process_of(record, may_set_groups=not id_map.is_single)
+    if not record.init:
+        return made
+    return replace(made, argv=(spec.INIT_TARGET, "--", *record.argv))
 
 
 def _init_program(ctx: Context) -> str:

@@ -7,7 +7,7 @@ import errno
 import os
 
 from podpy import paths
-from podpy.errors import HostError
+from podpy.errors import HostError, StateError
 from podpy.model import ProcessIdentity
 from podpy.records import record
 
@@ -83,6 +83,49 @@ def open_pidfd(who: ProcessIdentity | None) -> int:
     return fd
 
 
+class Pidfd:
+    """A hold on exactly one process, for a ``with`` block; false when that process is gone.
+
+    Whatever is sent reaches that process or nobody.
+    """
+
+    def __init__(self, who: ProcessIdentity | None) -> None:
+        self._who = who
+        self._fd = open_pidfd(who)
+
+    def __bool__(self) -> bool:
+        return self._fd >= 0
+
+    def __enter__(self) -> Pidfd:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def send(self, number: int) -> bool:
+        """Send a signal; False when the process is gone."""
+        if self._who is None or self._fd < 0:
+            return False
+        try:
+            _signal.pidfd_send_signal(self._fd, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            raise StateError(f"process {self._who.pid}: may not be signalled by you") from None
+        return True
+
+    def ended(self, seconds: float) -> bool:
+        """Whether the process ends within that time (below 0: wait for ever)."""
+        if self._fd < 0:
+            return True
+        import select
+
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(None if seconds < 0 else seconds * 1000))
+
+
 def find_program(name: str, directories: str = "") -> str:
     """The absolute path of a helper program, or an empty string.
 
@@ -90,14 +133,7 @@ def find_program(name: str, directories: str = "") -> str:
     ``slirp4netns`` are often in ``/usr/sbin`` or left out of a cron job's path.
     """
     search = directories or os.environ.get("PATH", "")
-    for directory in (
-        *search.split(":"),
-        "/usr/bin",
-        "/usr/sbin",
-        "/bin",
-        "/sbin",
-        "/usr/local/bin",
-    ):
+    for directory in (*search.split(":"), *_SYSTEM_DIRECTORIES):
         path = f"{directory}/{name}"
         if directory.startswith("/") and os.access(path, os.X_OK) and os.path.isfile(path):
             return path

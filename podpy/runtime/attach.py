@@ -79,15 +79,9 @@ def _try_connect(run_directory: str) -> _socket.socket | None:
 
 
 def _ask_for_socket(run_directory: str, supervisor: ProcessIdentity) -> _socket.socket | None:
-    pidfd = process.open_pidfd(supervisor)
-    if pidfd < 0:
-        return None
-    try:
-        _signal.pidfd_send_signal(pidfd, _signal.SIGUSR1)
-    except ProcessLookupError:
-        return None
-    finally:
-        os.close(pidfd)
+    with process.Pidfd(supervisor) as pidfd:
+        if not pidfd.send(_signal.SIGUSR1):
+            return None
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         if (connection := _try_connect(run_directory)) is not None:
