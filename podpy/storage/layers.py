@@ -48,7 +48,7 @@ BOMB_FLOOR = 256 << 20
 class Layer:
     """A layer of the store.
 
-    ``size`` and ``inodes`` are those of its tree (see ``settling.measure``),
+    ``size`` and ``inodes`` are those of its tree (see ``usage.measure``),
     ``length`` is that of its uncompressed archive, ``boot`` the boot it was made in.
     ``map`` is ``single`` when only one id was mapped, and ``whiteouts`` how the
     tree spells deletions (:class:`podpy.storage.extract.Extractor`).

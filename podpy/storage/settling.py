@@ -13,12 +13,11 @@ again from its blob.
 from __future__ import annotations
 
 import os
-import stat
 
 from podpy import files
 from podpy.errors import PodpyError, StoreError
-from podpy.kernel import process
-from podpy.storage import staging
+from podpy.kernel import process, userns
+from podpy.storage import layers, staging, usage
 from podpy.storage.content import hex_of
 
 TYPE_CHECKING = False
@@ -27,29 +26,6 @@ if TYPE_CHECKING:
     from podpy.storage.layers import Layer
 
 MARK = "settled"
-
-
-def measure(root: int) -> tuple[int, int]:
-    """What a tree holds: bytes of its regular files (links counted once), and names."""
-    size = names = 0
-    linked: dict[int, int] = {}
-    waiting = [os.dup(root)]
-    while waiting:
-        directory = waiting.pop()
-        try:
-            for name in os.listdir(directory):
-                names += 1
-                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode):
-                    flags = files.O_DIR | os.O_NOFOLLOW
-                    waiting.append(os.open(name, flags, dir_fd=directory))
-                elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-                    linked[status.st_ino] = status.st_size
-                elif stat.S_ISREG(status.st_mode):
-                    size += status.st_size
-        finally:
-            os.close(directory)
-    return size + sum(linked.values()), names
 
 
 def settle(store: Store, layer: Layer) -> None:
@@ -66,18 +42,15 @@ def settle(store: Store, layer: Layer) -> None:
 
 def _is_whole(store: Store, layer: Layer) -> bool:
     """Measured as root of a user namespace: a tree has directories closed to its owner."""
-    from podpy.kernel import userns
 
     def compare() -> int:
         root = os.open(f"{store.layers}/{hex_of(layer.diff_id)}/diff", files.O_DIR)
-        return 0 if measure(root) == (layer.size, layer.inodes) else 1
+        return 0 if usage.measure(root) == (layer.size, layer.inodes) else 1
 
     return process.wait(userns.fork_mapped(compare, mount_ns=False)) == 0
 
 
 def _restore(store: Store, layer: Layer) -> None:
-    from podpy.storage import layers
-
     place = layers.path_of(store, layer.diff_id)
     suspect = staging.name(store, "trash")
     os.rename(place, suspect)

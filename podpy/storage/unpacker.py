@@ -16,7 +16,7 @@ from functools import partial
 from podpy import files
 from podpy.errors import ImageError, PodpyError, StoreError
 from podpy.kernel import process, userns
-from podpy.storage import extract, settling, tar
+from podpy.storage import extract, tar, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _unpack(request: dict[str, Any], data: int, single: bool) -> dict[str, Any]:
     reader = tar.Reader(tar.Stream(data))
     extractor.run(reader)
     reader.stream.drain()
-    size, inodes = settling.measure(root)
+    size, inodes = usage.measure(root)
     return {
         "size": size,
         "inodes": inodes,

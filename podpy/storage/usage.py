@@ -1,16 +1,18 @@
-"""How much disk a tree takes: what du(1) says, also for files of subordinate ids."""
+"""How much a tree holds, and how much disk it takes, also of files of subordinate ids."""
 
 from __future__ import annotations
 
 import os
+import stat
 
+from podpy import files
 from podpy.kernel import process, userns
 
 _BLOCK = 512
 
 
 def tree(path: str) -> int:
-    """Bytes on disk below ``path``, each file once; 0 when there is no such directory.
+    """Bytes on disk below ``path`` (what du(1) says), each file once; 0 when there is no such directory.
 
     Directories that only a container's user may read are walked by a child
     that is root of a user namespace with the caller's ids.
@@ -55,3 +57,26 @@ def _as_root(path: str) -> int:
     finally:
         os.close(reader)
     return int(text or b"0")
+
+
+def measure(root: int) -> tuple[int, int]:
+    """What a tree holds: bytes of its regular files (links counted once), and names."""
+    size = names = 0
+    linked: dict[int, int] = {}
+    waiting = [os.dup(root)]
+    while waiting:
+        directory = waiting.pop()
+        try:
+            for name in os.listdir(directory):
+                names += 1
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    flags = files.O_DIR | os.O_NOFOLLOW
+                    waiting.append(os.open(name, flags, dir_fd=directory))
+                elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                    linked[status.st_ino] = status.st_size
+                elif stat.S_ISREG(status.st_mode):
+                    size += status.st_size
+        finally:
+            os.close(directory)
+    return size + sum(linked.values()), names
