@@ -331,8 +331,7 @@ class _Tree:
         self._path = staging.create(self._store, "layer")
         self._pipe = -1
         self._answer = -1
-        _spread(self._path)
-        os.mkdir(f"{self._path}/diff", 0o755)
+        _make_apart(f"{self._path}/diff")
         reading, self._pipe = os.pipe()
         try:
             _enlarge(self._pipe)
@@ -384,14 +383,17 @@ class _Tree:
             self._path = ""
 
 
-def _spread(directory: str) -> None:
-    """Let ext4 place each tree in a block group of its own (``chattr +T``).
+def _make_apart(path: str) -> None:
+    """Make a directory that ext4 places apart from its siblings (``chattr +T`` on its parent).
 
-    Beside its siblings it looks for free inodes where trees were just deleted,
-    and passes over each inode that was used in the last minute, one by one
-    (``recently_deleted`` in fs/ext4/ialloc.c): seconds, for an image of 16,000 files.
+    Beside them it looks for free inodes where trees were just deleted, and
+    passes over each inode that was used in the last minute, one by one
+    (``recently_deleted`` in fs/ext4/ialloc.c): seconds, for an image of 16,000
+    files.  Where it begins to look for a place is a hash of the name: a random
+    one is given first.
     """
-    fd = os.open(directory, files.O_DIR)
+    parent = os.path.dirname(path)
+    fd = os.open(parent, files.O_DIR)
     try:
         flags = struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, bytes(8)))[0]
         fcntl.ioctl(fd, _SET_FLAGS, struct.pack("l", flags | _TOP_DIRECTORY))
@@ -399,6 +401,9 @@ def _spread(directory: str) -> None:
         pass  # another file system: it has its own ways
     finally:
         os.close(fd)
+    first = f"{parent}/{os.urandom(8).hex()}"
+    os.mkdir(first, 0o755)
+    os.rename(first, path)
 
 
 def _enlarge(pipe: int) -> None:
