@@ -129,7 +129,7 @@ def rm(
         ctx, names, force=force, volumes=volumes, all=every, latest=latest, ignore=ignore,
         time=seconds, depend=depend, filters=filters, cidfile=cidfile,
     )  # fmt: skip
-    return report("rm", outcomes, removal=True)
+    return report("rm", outcomes, removal=True, force=force)
 
 
 def wait(

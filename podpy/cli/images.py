@@ -97,7 +97,7 @@ def rm(
     outcomes = image_removal.remove(
         ctx, names, force=force, all=every, ignore=ignore, prune=not no_prune
     )
-    return report("rmi", outcomes, removal=True)
+    return report("rmi", outcomes, removal=True, force=force)
 
 
 def tag(ctx: Context, *, name: opt.Image, new_names: opt.Names) -> None:
@@ -139,15 +139,20 @@ def history(
 
 
 def _history_fields(*, human: bool, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
+    def identity(step: Any) -> str:
+        if not step.id:
+            return "<missing>"
+        return f"sha256:{step.id}" if no_trunc else str(step.id[:_SHORT])
+
     def by(step: Any) -> str:
         text = " ".join(step.created_by.split())
         return text if no_trunc or len(text) <= 45 else text[:44] + "…"
 
     return {
-        "ID": lambda step: (step.id if no_trunc else step.id[:_SHORT]) or "<missing>",
+        "ID": identity,
         "Created": lambda step: output.ago(step.created),
         "CreatedSince": lambda step: output.ago(step.created),
-        "CreatedAt": lambda step: output.rfc3339(step.created),
+        "CreatedAt": lambda step: output.rfc3339(int(step.created)).replace(".000000000", ""),
         "CreatedBy": by,
         "Size": lambda step: output.size(step.size) if human else str(step.size),
         "Comment": lambda step: step.comment,
@@ -166,8 +171,10 @@ def load(
             "standard input is a terminal", hint="name an archive by --input, or redirect one"
         )
     for loaded in archiving.load(ctx, input_, platform=platform):
-        for name in loaded.names or (f"sha256:{loaded.id}",):
+        for name in loaded.names:
             output.line(f"Loaded image: {name}")
+        if not loaded.names:
+            output.line(f"Loaded image ID: sha256:{loaded.id}")
 
 
 def save(

@@ -16,12 +16,18 @@ _IN_USE = 2
 
 
 def report(
-    operation: str, outcomes: Iterable[Outcome], *, ids: bool = False, removal: bool = False
+    operation: str,
+    outcomes: Iterable[Outcome],
+    *,
+    ids: bool = False,
+    removal: bool = False,
+    force: bool = False,
 ) -> int:
     """Print what was done; the exit code of the first failure, 0 when there was none.
 
     ``removal`` follows the codes podman documents for ``rm`` and ``rmi``: 1 for
-    what does not exist, 2 for what is in use.
+    what does not exist, 2 for what is in use.  With ``force`` what does not exist
+    is told, and no failure: it is what was asked for.
     """
     codes: list[int] = []
     for outcome in outcomes:
@@ -32,7 +38,7 @@ def report(
         output.error(operation, error.message, error.hint)
         code = error.exit_code
         if removal and isinstance(error, NotFound):
-            code = _MISSING
+            code = 0 if force else _MISSING
         elif removal and isinstance(error, (Conflict, StateError)):
             code = _IN_USE
         codes.append(code)

@@ -20,15 +20,52 @@ _REDRAW_SECONDS = 0.1
 _BAR = 24
 
 
+class _Words:
+    """What docker says of a pull."""
+
+    waiting = "Waiting"
+    moving = "Downloading"
+    present = "Already exists"
+    done = "Pull complete"
+
+    @staticmethod
+    def start(source: str) -> str:
+        name, _, selector = source.partition("@")
+        if not selector:
+            name, _, selector = source.rpartition(":")
+        return f"{selector}: Pulling from {name}"
+
+
+class _PushWords(_Words):
+    """What docker says of a push."""
+
+    moving = "Pushing"
+    present = "Layer already exists"
+    done = "Pushed"
+
+    @staticmethod
+    def start(source: str) -> str:
+        name = source.partition("@")[0]
+        if ":" in name.rpartition("/")[2]:
+            name = name.rpartition(":")[0]
+        return f"The push refers to repository [{name}]"
+
+
+def _ending(reference: str, digest: str, fresh: bool) -> tuple[str, str]:
+    news = "Downloaded newer image" if fresh else "Image is up to date"
+    return f"Digest: {digest}", f"Status: {news} for {reference}"
+
+
 @contextmanager
-def shown(*, quiet: bool) -> Iterator[Progress]:
+def shown(*, quiet: bool, push: bool = False) -> Iterator[Progress]:
     """What a transfer reports to while it runs; it is drawn a last time at the end."""
+    words = _PushWords() if push else _Words()
     if quiet:
         yield _Quiet()
     elif not sys.stderr.isatty():
-        yield _Lines()
+        yield _Lines(words)
     else:
-        bars = _Bars()
+        bars = _Bars(words)
         try:
             yield bars
         finally:
@@ -38,7 +75,7 @@ def shown(*, quiet: bool) -> Iterator[Progress]:
 def current() -> Progress:
     """The one progress of this process, for callers that cannot say when it ends."""
     if not _CURRENT:
-        _CURRENT.append(_Bars() if sys.stderr.isatty() else _Lines())
+        _CURRENT.append((_Bars if sys.stderr.isatty() else _Lines)(_Words()))
     return _CURRENT[0]
 
 
@@ -59,42 +96,65 @@ class _Quiet(Progress):
 class _Lines(_Quiet):
     """Each step once, for logs and pipes."""
 
+    def __init__(self, words: _Words) -> None:
+        self._words = words
+
     def trying(self, source: str) -> None:
-        note(f"{source}: connecting")
+        note(self._words.start(source))
+
+    def missing(self, name: str) -> None:
+        note(f"Unable to find image '{name}' locally")
+
+    def pulled(self, reference: str, digest: str, *, fresh: bool) -> None:
+        note("\n".join(_ending(reference, digest, fresh)))
 
     def blob(self, digest: str, size: int, *, present: bool) -> None:
         if present:
-            note(f"{_short(digest)}: already exists")
+            note(f"{_short(digest)}: {self._words.present}")
 
     def done(self, digest: str) -> None:
-        note(f"{_short(digest)}: done")
+        note(f"{_short(digest)}: {self._words.done}")
 
 
 class _Bars(Progress):
     """One line per blob, redrawn in place; told from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: _Words) -> None:
+        self._words = words
         self._lock = threading.Lock()
         self._items: dict[str, tuple[str, int, int]] = {}
         self._drawn = 0
         self._last = 0.0
 
     def trying(self, source: str) -> None:
-        self._above(f"{source}: connecting")
+        self._above(self._words.start(source))
+
+    def missing(self, name: str) -> None:
+        self._above(f"Unable to find image '{name}' locally")
+
+    def pulled(self, reference: str, digest: str, *, fresh: bool) -> None:
+        """The bars of this image are complete: what follows comes below them."""
+        with self._lock:
+            self._draw()
+            self._items.clear()
+            self._drawn = 0
+        for text in _ending(reference, digest, fresh):
+            self._above(text)
 
     def warn(self, text: str) -> None:
         if output.warnings:
             self._above(f"warning: {text}")
 
     def blob(self, digest: str, size: int, *, present: bool) -> None:
-        self._set(digest, "exists" if present else "waiting", 0, 0 if present else size)
+        step = self._words.present if present else self._words.waiting
+        self._set(digest, step, 0, 0 if present else size)
 
     def advance(self, digest: str, count: int) -> None:
         _, done, total = self._items[digest]
-        self._set(digest, "copying", done + count, total)
+        self._set(digest, self._words.moving, done + count, total)
 
     def done(self, digest: str) -> None:
-        self._set(digest, "done", 0, 0)
+        self._set(digest, self._words.done, 0, 0)
 
     def ask(self, question: str, answers: tuple[str, ...]) -> int:
         """The picked answer's index; asked again until it is one of the numbers."""
@@ -139,7 +199,7 @@ class _Bars(Progress):
 
     def _line(self, item: str) -> str:
         step, done, total = self._items[item]
-        text = safe(f"{_short(item)}: {step:<12}")
+        text = safe(f"{_short(item)}: {step:<14}")
         if not total:
             return f"{text} {size(done)}" if done else text
         filled = min(_BAR, _BAR * done // total)

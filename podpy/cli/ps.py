@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from podpy.cli import options as opt
     from podpy.engine.context import Context
     from podpy.engine.listing import Row
-    from podpy.model import PortMapping
 
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 _SHORT_ID = 12
 _SHORT_COMMAND = 20
+_SHORT_MOUNT = 15
 
 
 def ps(
@@ -88,7 +88,7 @@ def fields(*, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
         "Names": lambda row: row.record.name,
         "Label": lambda row, key: row.record.labels.get(key, ""),
         "Labels": lambda row: ",".join(f"{k}={v}" for k, v in sorted(row.record.labels.items())),
-        "Mounts": lambda row: ",".join(mount.source or mount.destination for mount in _named(row)),
+        "Mounts": lambda row: ",".join(_mounts(row, no_trunc)),
         "LocalVolumes": lambda row: str(sum(m.type == "volume" for m in row.record.mounts)),
         "Networks": lambda row: row.record.network.kind,
         "Restarts": lambda row: row.state.restarts,
@@ -99,13 +99,17 @@ def fields(*, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
 
 def _command(row: Row, no_trunc: bool) -> str:
     text = " ".join(row.record.argv)
-    if not no_trunc and len(text) > _SHORT_COMMAND:
-        text = text[: _SHORT_COMMAND - 1] + "…"
-    return f'"{text}"'
+    return f'"{text if no_trunc else _shorten(text, _SHORT_COMMAND)}"'
 
 
-def _named(row: Row) -> list[Any]:
-    return [mount for mount in row.record.mounts if mount.type in ("volume", "bind")]
+def _mounts(row: Row, no_trunc: bool) -> list[str]:
+    named = [mount for mount in row.record.mounts if mount.type in ("volume", "bind")]
+    texts = [mount.source or mount.destination for mount in named]
+    return texts if no_trunc else [_shorten(text, _SHORT_MOUNT) for text in texts]
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _size(row: Row) -> str:
@@ -127,26 +131,55 @@ def status(row: Row) -> str:
     return f"{up} (Paused)" if row.status == "paused" else up
 
 
+# --- ports -------------------------------------------------------------------
+
+
 def ports_text(row: Row) -> str:
-    """``0.0.0.0:8080->80/tcp``, published ports first, then those only exposed."""
-    published = row.state.ports or row.record.ports
-    taken = {(mapping.container_port, mapping.protocol) for mapping in published}
-    texts = [_port(mapping) for mapping in published] if row.status.is_live else []
+    """``100-101/tcp, 0.0.0.0:8080->80/tcp``, in docker's order; nothing once it has ended.
+
+    Neighbours are one range where they are only exposed, or published under
+    their own numbers; every other published port stands alone, at the end.
+    """
+    if not row.status.is_live:
+        return ""
+    ranges: dict[tuple[str, str], list[list[int]]] = {}
+    single = []
+    for inside, host, outside, protocol in sorted(_each_port(row)):
+        if host and inside != outside:
+            single.append(f"{host}:{outside}->{inside}/{protocol}")
+            continue
+        known = ranges.setdefault((host, protocol), [])
+        if known and inside == known[-1][1] + 1:
+            known[-1][1] = inside
+        else:
+            known.append([inside, inside])
+    grouped = [
+        _range(host, first, last) + f"/{protocol}"
+        for (host, protocol), found in ranges.items()
+        for first, last in found
+    ]
+    return ", ".join(grouped + single)
+
+
+def _each_port(row: Row) -> set[tuple[int, str, int, str]]:
+    """Container port, address, host port and protocol; without an address if only exposed."""
+    found = set()
+    for mapping in row.state.ports or row.record.ports:
+        host = mapping.host_ip or "0.0.0.0"
+        host = f"[{host}]" if ":" in host else host
+        for step in range(mapping.count):
+            inside, outside = mapping.container_port + step, mapping.host_port + step
+            found.add((inside, host, outside, mapping.protocol))
+    published = {(inside, protocol) for inside, _, _, protocol in found}
     for exposed in row.record.exposed_ports:
-        number, _, protocol = exposed.partition("/")
-        if not number.isdigit() or (int(number), protocol or "tcp") not in taken:
-            texts.append(exposed if protocol else f"{exposed}/tcp")
-    return ", ".join(texts)
+        numbers, _, protocol = exposed.partition("/")
+        first, _, last = numbers.partition("-")
+        for inside in range(int(first), int(last or first) + 1):
+            if (inside, protocol or "tcp") not in published:
+                found.add((inside, "", 0, protocol or "tcp"))
+    return found
 
 
-def _port(mapping: PortMapping) -> str:
-    host = mapping.host_ip or "0.0.0.0"
-    host = f"[{host}]" if ":" in host else host
-    last = mapping.count - 1
-    outside = f"{mapping.host_port}-{mapping.host_port + last}" if last else mapping.host_port
-    inside = (
-        f"{mapping.container_port}-{mapping.container_port + last}"
-        if last
-        else mapping.container_port
-    )
-    return f"{host}:{outside}->{inside}/{mapping.protocol}"
+def _range(host: str, first: int, last: int) -> str:
+    text = str(first) if first == last else f"{first}-{last}"
+    return f"{host}:{text}->{text}" if host else text

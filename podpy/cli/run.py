@@ -8,6 +8,7 @@ from podpy.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from podpy.cli import options as opt
@@ -20,9 +21,14 @@ def run(ctx: Context, **options: Any) -> int:
     from podpy.engine.options import ContainerOptions
 
     result = containers.run(ctx, ContainerOptions(**options), progress=_Later())
-    if options.get("detach"):
+    if options.get("detach") or _only_input(options.get("attach", ())):
         output.line(result.id)
     return result.exit_code or 0
+
+
+def _only_input(streams: Iterable[str]) -> bool:
+    """With ``-a stdin`` alone nothing else would tell whose logs to read."""
+    return {name.lower() for name in streams} == {"stdin"}
 
 
 def create(ctx: Context, **options: Any) -> None:

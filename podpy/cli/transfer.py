@@ -41,6 +41,9 @@ def pull(
             retry=retry, retry_delay=retry_delay,
         ),
     )  # fmt: skip
+    for name in () if quiet or all_tags else references:
+        if transfer.with_tag(name) != name:
+            output.note("Using default tag: latest")
     with progress.shown(quiet=quiet) as report:
         identities = transfer.pull(ctx, references, options, report)
     for identity in identities:
@@ -73,8 +76,11 @@ def push(
             retry=retry, retry_delay=retry_delay,
         ),
     )  # fmt: skip
-    with progress.shown(quiet=quiet) as report:
-        transfer.push(ctx, name, destination, options, report)
+    with progress.shown(quiet=quiet, push=True) as report:
+        done = transfer.push(ctx, name, destination, options, report)
+    for one in done:
+        text = f"{one.tag}: digest: {one.digest} size: {one.size}"
+        output.line(one.reference if quiet else text)
 
 
 def login(
@@ -136,6 +142,13 @@ def logout(
 ) -> None:
     """Forget the credentials of a registry."""
     from podpy.engine import logins
+    from podpy.errors import NotFound
 
-    for place in logins.logout(ctx, registry, all=every, authfile=authfile):
-        output.line(f"Removed login credentials from {place}")
+    try:
+        places = logins.logout(ctx, registry, all=every, authfile=authfile)
+    except NotFound:
+        output.line(f"Not logged in to {logins.login_key(ctx, registry)}")
+        return
+    what = "all registries" if every else logins.login_key(ctx, registry)
+    if places:
+        output.line(f"Removing login credentials for {what}")

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from podpy.cli import options as opt
     from podpy.engine.context import Context
 
-SHOWN = ("Driver", "Labels", "Mountpoint", "Name", "Scope")
+# What `--format json` shows: docker's fields, of which some are of Swarm or need `system df`.
+_NOT_KNOWN = ("Availability", "Group", "Links", "Size", "Status")
+SHOWN = tuple(sorted(("Driver", "Labels", "Mountpoint", "Name", "Scope", *_NOT_KNOWN)))
 
 
 def create(
@@ -25,11 +27,11 @@ def create(
     options: opt.VolumeOptions = (),
     ignore: opt.IgnoreExisting = False,
 ) -> None:
-    """Make a volume and print its name."""
+    """Make a volume and print its name; one that exists is left as it is."""
     from podpy.engine import volumes
 
-    made = volumes.create(ctx, name, driver=driver, labels=labels, options=options, ignore=ignore)
-    output.line(made)
+    del ignore  # podman's word for what docker does anyway
+    output.line(volumes.create(ctx, name, driver=driver, labels=labels, options=options))
 
 
 def ls(
@@ -63,6 +65,7 @@ FIELDS: Mapping[str, Callable[..., Any]] = {
     "Label": lambda volume, key: volume.labels.get(key, ""),
     "Options": lambda volume: dict(volume.options),
     "Anonymous": lambda volume: volume.anonymous,
+    **dict.fromkeys(_NOT_KNOWN, lambda _volume: "N/A"),
 }
 
 

@@ -213,13 +213,14 @@ def import_(
         for piece in _plain_pieces(source):
             sink.write(piece)
         layer = sink.finish()
-        config = _imported_config(layer.diff_id, message, change, where)
+        comment = message or f"Imported from {source or '-'}"
+        config = _imported_config(layer.diff_id, comment, change, where)
         manifest = manifests.build(config, [layer.stored])
         names = (full,) if full else ()
         return importer.publish(names, manifest, manifests.OCI_MANIFEST, config).id
 
 
-def _imported_config(diff_id: str, message: str, change: Sequence[str], where: Platform) -> bytes:
+def _imported_config(diff_id: str, comment: str, change: Sequence[str], where: Platform) -> bytes:
     created = instructions.now()
     config: dict[str, Any] = {
         "created": created,
@@ -227,7 +228,7 @@ def _imported_config(diff_id: str, message: str, change: Sequence[str], where: P
         "os": where.os,
         "config": instructions.apply({}, change),
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-        "history": [{"created": created, "created_by": "podpy import", "comment": message}],
+        "history": [{"created": created, "created_by": "podpy import", "comment": comment}],
     }
     if where.variant:
         config["variant"] = where.variant

@@ -63,7 +63,7 @@ def _entry(container: Container, options: ExecOptions, preserved: int) -> join.E
     made, state = container.record, container.state
     if not state.status.can_exec() or state.init is None:
         raise CannotInvoke(
-            f"container {made.name} is {state.status}: can only create exec sessions"
+            f"container {made.name} is not running ({state.status}): can only create exec sessions"
             " on running containers: container state improper",
             hint=f"start it first: `podpy start {made.name}`",
         )

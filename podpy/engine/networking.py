@@ -142,10 +142,10 @@ def _refuse_with_container(options: ContainerOptions) -> None:
 
 
 def _hosts(texts: Iterable[str]) -> tuple[str, ...]:
+    from podpy.net import resolv
+
     for text in texts:
-        name, separator, address = text.partition(":")
-        if not (name and separator and address):
-            raise UsageError(f"--add-host: invalid entry {text!r}", hint="NAME:ADDRESS")
+        resolv.split_host(text)
     return tuple(texts)
 
 

@@ -15,6 +15,12 @@ class Progress:
     def trying(self, source: str) -> None:
         """An image is being asked for at ``source`` (a whole reference)."""
 
+    def missing(self, name: str) -> None:
+        """The image to run is not in the store, and will be pulled."""
+
+    def pulled(self, reference: str, digest: str, *, fresh: bool) -> None:
+        """An image is in the store under its name; ``fresh``: it was not that one before."""
+
     def blob(self, digest: str, size: int, *, present: bool) -> None:
         """A blob belongs to the image; ``present``: nothing needs to be transferred."""
 

@@ -90,6 +90,8 @@ def _transfer(
         cert_dir=options.cert_dir,
         tls_verify=options.tls_verify,
     )
+    if progress is not None and policy == "missing":
+        progress.missing(transfer.with_tag(options.image))
     wanted = transfer.PullOptions(
         registry=how,
         policy=policy,

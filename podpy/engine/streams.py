@@ -245,7 +245,7 @@ def _open_log(store: Store, about: ContainerRecord, bounds: _Bounds) -> LogFile 
 
         return Journal(about.id, bounds.since, bounds.until, bounds.tail)
     raise StateError(
-        f"container {about.name}: log driver {driver} keeps no log to read",
+        f"container {about.name}: log driver {driver} keeps no log: it does not support reading",
         hint="k8s-file, json-file and journald do: --log-driver",
     )
 

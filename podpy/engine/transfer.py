@@ -56,6 +56,16 @@ class PullOptions:
 
 
 @record
+class Pushed:
+    """What a registry has now: ``size`` is that of the manifest."""
+
+    reference: str
+    tag: str
+    digest: str
+    size: int
+
+
+@record
 class PushOptions:
     """``podpy push``; ``digestfile`` receives the digest of the manifest."""
 
@@ -86,6 +96,12 @@ def pull(
         one = _Pull(ctx, options, asked, progress or Progress())
         ids += one.all_tags(bare(name)) if options.all_tags else [one.named(bare(name))]
     return tuple(dict.fromkeys(ids))
+
+
+def with_tag(name: str) -> str:
+    """``name`` as docker repeats it: with the tag that is meant when none is written."""
+    _, _, tag, digest = references.split(bare(name))
+    return name if tag or digest else f"{name}:{references.DEFAULT_TAG}"
 
 
 class _Pull:
@@ -177,6 +193,7 @@ class _Pull:
 
     def _from(self, repository: Repository, selector: str, reference: Reference) -> str:
         """Bring one image in from one repository and give it its name."""
+        before = names.read(self._store, _named(reference))
         top = repository.manifest(selector, _ACCEPT)
         chosen, index = self._choose(repository, top)
         document = manifests.parse(chosen.data, f"manifest {chosen.digest}")
@@ -204,6 +221,8 @@ class _Pull:
                 importer.has_blob(index.digest)
                 held = content.put(self._store, index.data, index.media_type, index.digest)
             self._name(reference, manifest, held, image)
+        fresh = before is None or before.manifest.digest != chosen.digest
+        self._progress.pulled(str(reference), top.digest, fresh=fresh)
         return image.id
 
     def _choose(self, repository: Repository, top: Manifest) -> tuple[Manifest, Manifest | None]:
@@ -246,17 +265,21 @@ class _Pull:
     def _name(
         self, reference: Reference, manifest: Descriptor, index: Descriptor | None, image: Image
     ) -> None:
-        named = replace(reference, tag="") if reference.digest else reference
         names.write(
             self._store,
             names.Name(
-                reference=str(named),
+                reference=_named(reference),
                 manifest=manifest,
                 index=index,
                 image=image.id,
                 created=time.time(),
             ),
         )
+
+
+def _named(reference: Reference) -> str:
+    """The name an image gets in the store: a digest needs no tag beside it."""
+    return str(replace(reference, tag="") if reference.digest else reference)
 
 
 def _read_config(store: Any, repository: Repository, about: Descriptor) -> bytes:
@@ -284,21 +307,20 @@ def push(
     destination: str = "",
     options: PushOptions = _PUSH,
     progress: Progress | None = None,
-) -> str:
-    """Push an image as it is stored, byte for byte; return its manifest's digest.
+) -> tuple[Pushed, ...]:
+    """Push an image as it is stored, byte for byte.
 
     ``destination`` defaults to the image's own name.  With ``all_tags`` every
-    tag of the repository ``name`` is pushed; the digest is the last one's.
+    tag of the repository ``name`` is pushed; ``digestfile`` gets the last one's.
     """
+    report = progress or Progress()
     if options.all_tags:
-        tagged = _tags_of(ctx, name)
-        for reference in tagged:
-            digest = _push_one(ctx, reference, reference, options, progress or Progress())
+        done = [_push_one(ctx, text, text, options, report) for text in _tags_of(ctx, name)]
     else:
-        digest = _push_one(ctx, name, destination or name, options, progress or Progress())
+        done = [_push_one(ctx, name, destination or name, options, report)]
     if options.digestfile:
-        files.write_atomic(options.digestfile, digest, mode=0o644)
-    return digest
+        files.write_atomic(options.digestfile, done[-1].digest, mode=0o644)
+    return tuple(done)
 
 
 def _tags_of(ctx: Context, name: str) -> list[str]:
@@ -315,7 +337,7 @@ def _tags_of(ctx: Context, name: str) -> list[str]:
 
 def _push_one(
     ctx: Context, name: str, destination: str, options: PushOptions, progress: Progress
-) -> str:
+) -> Pushed:
     held = images.find_name(ctx, name)
     if destination == name and references.is_hex_id(name.removeprefix("sha256:")):
         raise UsageError(f"push {name}: an id says nothing of where to; name the destination")
@@ -331,7 +353,7 @@ def _push_one(
     _push_blobs(ctx, repository, (*image.layers, about), siblings, progress)
     selector = source.reference.tag or held.manifest.digest
     repository.put_manifest(selector, data, held.manifest.media_type)
-    return held.manifest.digest
+    return Pushed(reference=str(target), tag=selector, digest=held.manifest.digest, size=len(data))
 
 
 def _destination(held: names.Name, name: str, destination: str) -> Reference:
@@ -379,12 +401,15 @@ def _push_blobs(
             try:
                 mounts = siblings.get(blob.digest, ())
                 progress.blob(blob.digest, blob.size, present=False)
-                upload.push(
+                sent = upload.push(
                     repository, blob, fd, mounts, lambda n: progress.advance(blob.digest, n)
                 )
             finally:
                 os.close(fd)
-            progress.done(blob.digest)
+            if sent:
+                progress.done(blob.digest)
+            else:
+                progress.blob(blob.digest, blob.size, present=True)
 
         return run
 

@@ -29,11 +29,10 @@ def create(
     driver: str = "local",
     labels: Iterable[str] = (),
     options: Iterable[str] = (),
-    ignore: bool = False,
 ) -> str:
     """Make a volume and return its name (random when none is given).
 
-    One of that name that exists is no error with ``ignore``.
+    One of that name that exists is taken as it is, as docker documents it.
     """
     ctx.store.prepare()
     if driver not in ("", "local"):
@@ -44,14 +43,12 @@ def create(
             hint="bind the directory into the container with -v",
         )
     chosen = name or containers.new_id()
-    if name and ignore and stored.exists(ctx.store, name):
-        return name
-    stored.create(
-        ctx.store,
-        chosen,
-        labels=values.pairs(labels, "--label", bare=True),
-        anonymous=not name,
-    )
+    pairs = values.pairs(labels, "--label", bare=True)
+    try:
+        stored.create(ctx.store, chosen, labels=pairs, anonymous=not name)
+    except Conflict:
+        if not stored.exists(ctx.store, chosen):
+            raise
     return chosen
 
 

@@ -89,9 +89,9 @@ def split_host(value: str) -> tuple[tuple[str, ...], str]:
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
     if not names or not all(names) or any(c.isspace() or c == "#" for c in value):
-        raise UsageError(f"bad format for add-host: {value!r}", hint="NAME:ADDRESS")
+        raise UsageError(f"--add-host: invalid entry {value!r}", hint="NAME:ADDRESS")
     if address != HOST_GATEWAY and not is_address(address):
-        raise UsageError(f"invalid IP address in add-host: {address!r}")
+        raise UsageError(f"--add-host: invalid IP address {address!r}")
     return names, address
 
 

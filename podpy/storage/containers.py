@@ -92,7 +92,7 @@ def reserve(store: Store, name: str, container_id: str) -> None:
             if holder:
                 lock.remove()
                 raise Conflict(
-                    f'the container name "{name}" is already in use by {holder[:12]}',
+                    f'the container name "{name}" is already in use by container {holder[:12]}',
                     hint=f"remove or rename that container, or use --replace: `podpy rm {name}`",
                 )
             files.unlink(path)

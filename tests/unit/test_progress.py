@@ -70,10 +70,10 @@ def test_a_terminal_shows_one_line_per_layer_with_its_bytes(
     text = shown(Terminal(), monkeypatch)
     assert "1MB/4MB" in text
     assert screen(text) == [
-        "registry.test/image:1: connecting",
+        "1: Pulling from registry.test/image",
         "warning: odd\\x1b[31m",
-        "aaaaaaaaaaaa: done",
-        "bbbbbbbbbbbb: exists",
+        "aaaaaaaaaaaa: Pull complete",
+        "bbbbbbbbbbbb: Already exists",
     ]
 
 
@@ -81,10 +81,10 @@ def test_elsewhere_each_step_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     text = shown(io.StringIO(), monkeypatch)
     assert "\x1b" not in text
     assert text.splitlines() == [
-        "registry.test/image:1: connecting",
-        "bbbbbbbbbbbb: already exists",
+        "1: Pulling from registry.test/image",
+        "bbbbbbbbbbbb: Already exists",
         "warning: odd\\x1b[31m",
-        "aaaaaaaaaaaa: done",
+        "aaaaaaaaaaaa: Pull complete",
     ]
 
 
