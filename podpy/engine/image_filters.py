@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from fnmatch import fnmatchcase
 
 from podpy.engine import images, values
 from podpy.registry import reference as references
@@ -81,6 +80,8 @@ def _matches(image: ImageSummary, pattern: str) -> bool:
 
     A pattern without a tag fits every tag.
     """
+    from fnmatch import fnmatchcase  # imports re: only where a pattern was given
+
     if not image.repository:
         return False
     parsed = references.parse(image.names[0])

@@ -56,6 +56,8 @@ def poisoned_layer() -> images.Layer:
     for name in PROGRAMS:
         fifo(f"usr/bin/{name}")
     for directory in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}:
+        if not (Path(directory) / "encodings").is_dir():
+            continue  # a virtual environment has no library of its own
         for module in sys.stdlib_module_names:
             fifo(f"{directory.lstrip('/')}/{module}.py")
             tag = sys.implementation.cache_tag

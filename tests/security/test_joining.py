@@ -83,8 +83,8 @@ def test_cve_2019_5736_podpy_cannot_be_overwritten(podpy: Podpy) -> None:
     own = podpy.directory / "home" / "python3"
     shutil.copyfile(os.path.realpath(sys.executable), own)
     own.chmod(0o755)
-    podpy.command = (str(own), *podpy.command[1:])
-    podpy.env["PYTHONHOME"] = sys.base_prefix
+    podpy.command = (str(own), "-m", "podpy")
+    podpy.env |= {"PYTHONHOME": sys.base_prefix, "PYTHONPATH": str(CHECKOUT)}
     before = hashlib.sha256(own.read_bytes()).hexdigest(), digest(CHECKOUT / "podpy")
     option = ("--cap-add", "SYS_PTRACE")
     podpy.run_detached("--name", "c", *NONE, *option, image, "sh", "-c", SPY)
