@@ -281,6 +281,7 @@ class ContainerRecord:
     created: float
     image_id: str = ""
     image_name: str = ""
+    image_digest: str = ""
     layers: tuple[str, ...] = ()
     rootfs: str = ""
     driver: str = "overlay"

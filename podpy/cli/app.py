@@ -14,7 +14,12 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
-from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption
+from typer._click.exceptions import (
+    BadOptionUsage,
+    ClickException,
+    NoArgsIsHelpError,
+    NoSuchOption,
+)
 from typer._completion_classes import completion_init
 from typer.main import get_command
 
@@ -65,7 +70,25 @@ def _explained(mistake: Any) -> UsageError:
             else []
         )
         return UsageError(f"unknown flag: {name}", hint=_meant(close) or help_hint)
-    return UsageError(mistake.format_message().rstrip("."), hint=help_hint)
+    return UsageError(_complaint(mistake, where), hint=help_hint)
+
+
+def _complaint(mistake: Any, where: str) -> str:
+    """docker's and podman's words for what both of them refuse, Typer's for the rest."""
+    text = str(mistake.format_message()).rstrip(".")
+    if isinstance(mistake, BadOptionUsage) and text.endswith("requires an argument"):
+        return f"flag needs an argument: {mistake.option_name}"
+    parameters = mistake.ctx.command.params if getattr(mistake, "ctx", None) else []
+    arguments = [each for each in parameters if each.param_type_name == "argument"]
+    least = sum(each.required for each in arguments)
+    if text.startswith("Missing argument"):
+        exact = "exactly" if all(each.nargs == 1 for each in arguments) else "at least"
+        return f'"{where}" requires {exact} {least} argument{"s" if least > 1 else ""}: {text}'
+    if text.startswith("Got unexpected extra argument"):
+        if not arguments:
+            return f'"{where}" takes no arguments: {text[0].lower()}{text[1:]}'
+        return f'"{where}" accepts at most {len(arguments)} arguments: {text[0].lower()}{text[1:]}'
+    return text
 
 
 def _meant(names: Sequence[str]) -> str:

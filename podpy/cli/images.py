@@ -168,7 +168,7 @@ def load(
 
     if not input_ and sys.stdin.isatty():
         raise UsageError(
-            "standard input is a terminal", hint="name an archive by --input, or redirect one"
+            "cannot read from terminal: use command-line redirection or the --input flag"
         )
     for loaded in archiving.load(ctx, input_, platform=platform):
         for name in loaded.names:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from podpy import version as this
 from podpy.cli import output
 
@@ -30,7 +32,13 @@ def info(ctx: Context, *, format_: opt.InspectFormat = "") -> None:
 
     found = system.info(ctx)
     if format_:
-        output.formatted([{**_docker_info(found), **found}], format_)
+        fields = {
+            **_docker_info(found),
+            **found,
+            "host": {**_podman_host(ctx, found), **found["host"]},
+            "store": {**_podman_store(ctx, found), **found["store"]},
+        }
+        output.formatted([fields], format_)
     else:
         output.tree(found)
 
@@ -61,4 +69,42 @@ def _docker_info(found: dict[str, Any]) -> dict[str, Any]:
             "name=cgroupns",
             *(["name=rootless"] if host["rootless"] else []),
         ],
+    }
+
+
+def _podman_host(ctx: Context, found: dict[str, Any]) -> dict[str, Any]:
+    """The fields below ``.Host`` of ``podman info`` that templates ask for."""
+    host, modes = found["host"], found["modes"]
+    in_cgroup = bool(modes["cgroup"]["directory"])
+    return {
+        "cgroupVersion": "v2" if in_cgroup else "v1",
+        "cgroupManager": "cgroupfs",
+        "eventLogger": "none",
+        "idMappings": modes["idMap"],
+        "logDriver": ctx.config.containers.log_driver or "k8s-file",
+        "networkBackend": modes["network"]["default"],
+        "rootlessNetworkCmd": modes["network"]["default"],
+        "ociRuntime": {"name": "podpy", "path": sys.argv[0], "version": this.VERSION},
+        "remoteSocket": {"exists": False, "path": ""},
+        "security": {
+            "rootless": host["rootless"],
+            "seccompEnabled": True,
+            "selinuxEnabled": False,
+            "apparmorEnabled": False,
+        },
+        "serviceIsRemote": False,
+    }
+
+
+def _podman_store(ctx: Context, found: dict[str, Any]) -> dict[str, Any]:
+    """The fields below ``.Store``."""
+    store = found["store"]
+    return {
+        "graphDriverName": store["driver"],
+        "graphRoot": ctx.store.root,
+        "graphOptions": {},
+        "runRoot": ctx.store.run,
+        "volumePath": ctx.store.volumes,
+        "imageStore": {"number": store["images"]},
+        "containerStore": store["containers"],
     }

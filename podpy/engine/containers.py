@@ -120,6 +120,7 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
         from podpy.engine import streams
 
         streams.require_driver("journald")
+    _warn(options, plan.record, progress)
     if options.replace:
         _remove_namesake(ctx, options.name)
     sources = _Sources(store, plan.wishes)
@@ -133,6 +134,17 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
         sources.undo()
         raise
     return made
+
+
+def _warn(options: ContainerOptions, planned: ContainerRecord, progress: Progress | None) -> None:
+    """Say what is not done and need not keep the container from running."""
+    if progress is None:
+        return
+    kind = planned.network.kind
+    if (options.publish or options.publish_all) and kind in ("host", "none"):
+        progress.warn(f"published ports are discarded when using {kind} network mode")
+    if options.tty and options.interactive and not os.isatty(0):
+        progress.warn("the input device is not a TTY")
 
 
 def _populate(directory: str, sources: _Sources) -> None:

@@ -58,9 +58,10 @@ def _identity(
     rootfs = os.path.normpath(os.path.join(around.cwd, options.image)) if options.rootfs else ""
     return ContainerRecord(
         id=around.id,
-        name=options.name,
+        name=options.name.removeprefix("/"),
         created=around.now,
         image_id=image.id if image else "",
+        image_digest=image.digest if image else "",
         image_name=(image.names[0] if image.names else options.image) if image else "",
         layers=image.diff_ids if image else (),
         platform=str(image.platform) if image else "",
@@ -163,7 +164,7 @@ def _process(
         argv=argv,
         env=env,
         user=options.user or namespaces.kept_user(base.user_namespace, around.ids) or about.user,
-        groups=options.group_add,
+        groups=tuple(name for text in options.group_add for name in text.split(",") if name),
         umask=int(umask, 8),
         working_dir=_working_dir(options.workdir or about.working_dir or "/"),
         init=options.init or defaults.init,
@@ -314,7 +315,7 @@ def _log(options: ContainerOptions, config: Config) -> LogConfig:
         driver=driver,
         path=given.pop("path", ""),
         tag=given.pop("tag", config.containers.log_tag),
-        max_size=values.size(given.pop("max-size"), "--log-opt max-size")
+        max_size=values.decimal_size(given.pop("max-size"), "--log-opt max-size")
         if "max-size" in given
         else maximum,
         max_file=values.integer(given.pop("max-file", "1"), "--log-opt max-file", lowest=1),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from podpy.engine import values
 from podpy.kernel import capabilities
 from podpy.net import ports
 from podpy.storage import containers
@@ -39,6 +40,7 @@ def container(ctx: Context, name: str, *, size: bool = False) -> dict[str, Any]:
         "State": _state(record, state),
         "Image": record.image_id,
         "ImageName": record.image_name,
+        "ImageDigest": record.image_digest,
         "Rootfs": record.rootfs,
         "Pod": "",
         "ResolvConfPath": f"{directory}/resolv.conf",
@@ -244,7 +246,7 @@ def _host_config(record: ContainerRecord, directory: str) -> dict[str, Any]:
             "Config": _log_options(record),
             "Path": _log_path(record, directory),
             "Tag": record.log.tag,
-            "Size": f"{record.log.max_size}B",
+            "Size": values.show_decimal_size(record.log.max_size),
         },
         "NetworkMode": _network_mode(record),
         "PortBindings": _bindings(record.ports, ""),

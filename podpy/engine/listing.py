@@ -42,7 +42,7 @@ class Row:
 #: What ``--sort`` may name; docker's own order is the newest first.
 _ORDERS: dict[str, tuple[Callable[[Row], Any], bool]] = {
     "": (lambda row: row.record.created, True),
-    "created": (lambda row: row.record.created, True),
+    "created": (lambda row: row.record.created, False),
     "id": (lambda row: row.record.id, False),
     "image": (lambda row: row.record.image_name, False),
     "names": (lambda row: row.record.name, False),

@@ -82,11 +82,17 @@ def pattern(text: str) -> Callable[[str], bool]:
 
 
 def _id(ctx: Context, value: str) -> Test:
-    return lambda c: c.record.id.startswith(value)
+    """Hexadecimal digits begin an id; anything else is a regular expression."""
+    lower = value.lower()
+    if set("0123456789abcdef").issuperset(lower):
+        return lambda c: c.record.id.startswith(lower)
+    matches = pattern(value)
+    return lambda c: matches(c.record.id)
 
 
 def _name(ctx: Context, value: str) -> Test:
-    matches = pattern(value.removeprefix("/"))
+    # docker keeps names with a slash in front, and so users write it.
+    matches = pattern(f"^{value[2:]}" if value.startswith("^/") else value.removeprefix("/"))
     return lambda c: matches(c.record.name)
 
 

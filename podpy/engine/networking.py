@@ -84,13 +84,7 @@ def details(
     if base.network.kind == "container":
         _refuse_with_container(options)
     elif ports and base.network.kind in ("none", "host"):
-        raise UsageError(
-            f"--publish: conflicts with --network {base.network.kind}: "
-            "there is nothing to publish to",
-            hint="leave --publish out: with `host` the container's ports are the host's"
-            if base.network.kind == "host"
-            else "leave --network none out",
-        )
+        ports = ()  # there is nothing to publish to: docker and podman warn and go on
     return replace(
         base,
         ports=ports,
@@ -99,7 +93,7 @@ def details(
         dns_search=options.dns_search or defaults.dns_searches,
         dns_options=options.dns_option or defaults.dns_options,
         hosts=_hosts(options.add_host),
-        no_hosts=options.no_hosts or (defaults.no_hosts and not options.add_host),
+        no_hosts=_no_hosts(options, defaults.no_hosts),
         hostname=_hostname(base, options, around),
     )
 
@@ -139,6 +133,12 @@ def _refuse_with_container(options: ContainerOptions) -> None:
                 " it is that container's",
                 hint="give it to the container that owns the network",
             )
+
+
+def _no_hosts(options: ContainerOptions, configured: bool) -> bool:
+    if options.no_hosts and options.add_host:
+        raise UsageError("--no-hosts and --add-host cannot be set together")
+    return options.no_hosts or (configured and not options.add_host)
 
 
 def _hosts(texts: Iterable[str]) -> tuple[str, ...]:

@@ -247,10 +247,17 @@ def _accounts(record: ContainerRecord, directory: str) -> tuple[Operation, ...]:
             name=os.environ.get("USER") or f"user{uid}",
             uid=int(uid),
             gid=int(gid),
-            home=record.working_dir,
+            home=_home(record),
             path=f"{directory}/passwd",
         ),
     )
+
+
+def _home(record: ContainerRecord) -> str:
+    """The caller's own home directory where it is mounted; else where the payload starts."""
+    home = os.environ.get("HOME", "")
+    mounted = {mount.destination for mount in record.mounts}
+    return home if home in mounted else record.working_dir
 
 
 def _payload(record: ContainerRecord, id_map: IdMap) -> spec.Process:
@@ -331,7 +338,12 @@ def _made_files(
 
 
 def _container_env(record: ContainerRecord) -> str:
-    """The keys of podman's ``/run/.containerenv``, which programs look for."""
+    """What podman's ``/run/.containerenv`` says; the file alone tells where one is.
+
+    Only the privileged learn the container's name and image.
+    """
+    if not record.privileged:
+        return ""
     lines = {
         "engine": "podpy",
         "name": record.name,

@@ -35,6 +35,28 @@ def size(text: str, option: str) -> int:
     return int(float(digits) * _UNITS[unit])
 
 
+def decimal_size(text: str, option: str) -> int:
+    """Bytes with units that are powers of 1000, as docker reads the size of logs."""
+    lower = text.strip().lower()
+    digits = lower.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = lower[len(digits) :].strip()
+    power = "bkmgtp".find(unit[:1] or "b")
+    if not _is_decimal(digits) or power < 0 or unit[1:] not in ("", "b"):
+        raise UsageError(
+            f"{option}: invalid size {text!r}", hint="a number and b, k, m, g or t: 10m"
+        )
+    return int(float(digits) * 1000**power)
+
+
+def show_decimal_size(size: int) -> str:
+    """``3.045MB``: four digits and a decimal unit, as docker writes sizes."""
+    value, units = float(size), ["B", "kB", "MB", "GB", "TB", "PB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.4g}{units[0]}"
+
+
 def _is_decimal(text: str) -> bool:
     whole, _, fraction = text.partition(".")
     return text.isascii() and (whole + fraction).isdigit()
@@ -75,7 +97,10 @@ def _leading_number(text: str) -> str:
 
 
 def moment(text: str, option: str, now: float) -> float:
-    """An instant as seconds since the epoch: that number, an RFC 3339 time, or ``10m`` (ago)."""
+    """An instant as seconds since the epoch: that number, an RFC 3339 time, or ``10m`` (ago).
+
+    ``-10m`` is in the future.
+    """
     if _is_decimal(text):
         return float(text)
     if len(text) >= len("2006-01-02") and text[4:5] == "-":
@@ -86,6 +111,8 @@ def moment(text: str, option: str, now: float) -> float:
         except ValueError:
             raise UsageError(f"{option}: invalid time {text!r}") from None
         return parsed.timestamp()
+    if text.startswith("-"):
+        return now + duration(text[1:], option)
     return now - duration(text, option)
 
 

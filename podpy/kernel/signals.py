@@ -22,10 +22,14 @@ _SHADOWED = ("SIGCLD", "SIGPOLL", "SIGRTMIN", "SIGRTMAX")
 
 
 def number(text: str) -> int:
-    """``TERM``, ``sigterm``, ``15`` or ``RTMIN+3`` as a number; :class:`UsageError` otherwise."""
-    if text.isascii() and text.isdigit() and 0 < int(text) <= _LAST:
-        return int(text)
-    upper = text.upper()
+    """``TERM``, ``sigterm``, ``15`` or ``RTMIN+3`` as a number; :class:`UsageError` otherwise.
+
+    A dash before it is the ``kill`` command's and does not count.
+    """
+    bare = text.removeprefix("-")
+    if bare.isascii() and bare.isdigit() and 0 < int(bare) <= _LAST:
+        return int(bare)
+    upper = bare.upper()
     name = upper if upper.startswith("SIG") else f"SIG{upper}"
     for anchor, sign in (("SIGRTMIN", "+"), ("SIGRTMAX", "-")):
         base, _, offset = name.partition(sign)
@@ -35,7 +39,7 @@ def number(text: str) -> int:
                 return found
     if name in NUMBERS:
         return NUMBERS[name]
-    raise UsageError(f"invalid signal {text!r}", hint="`kill -l` lists their names")
+    raise UsageError(f"invalid signal: {text}", hint="`kill -l` lists their names")
 
 
 def name(signal: int) -> str:

@@ -247,7 +247,7 @@ def pseudo_operations(
 
 
 def cgroup_operation(host_cgroups: bool, privileged: bool) -> Standard:
-    """``/sys/fs/cgroup``; with the host's cgroup namespace only a bind of the host's (else EPERM)."""
+    """``/sys/fs/cgroup``; in the host's cgroup namespace only a bind of the host's (else EPERM)."""
     if host_cgroups:
         access = "rw" if privileged else "ro"
         return Bind(
@@ -391,6 +391,9 @@ def operations(
             for path in WRITABLE_TMPFS
             if path not in taken
         ]
-    standard += [Bind(source=path, target=at, recursive=False) for at, path in files.items()]
     first = covered(standard, made.mounts)
-    return first + user_operations(made.mounts, volume_paths, overlays), protective_operations(made)
+    first += user_operations(made.mounts, volume_paths, overlays)
+    # Last: a tmpfs on /run or /etc comes without them, and a user's own mount keeps its files.
+    made_files = [Bind(source=path, target=at, recursive=False) for at, path in files.items()]
+    first += covered(made_files, (m for m in made.mounts if m.type != "tmpfs"))
+    return first, protective_operations(made)

@@ -199,6 +199,7 @@ def _write_record(directory: str, record: ContainerRecord) -> None:
 
 def rename(store: Store, container: Container, name: str) -> None:
     """Give a container another name; both names are known for an instant, never none."""
+    name = name.removeprefix("/")  # docker shows names with a slash in front
     check_name(name)
     old = container.record
     if old.name == name:

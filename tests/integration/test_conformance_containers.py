@@ -21,3 +21,81 @@ def test_the_hosts_cgroup_namespace_shows_the_hosts_tree_read_only(
     for options in (("--cgroupns=host",), ("--cgroupns=private",)):
         shown = podpy(*QUICK, *options, busybox, "sh", "-c", script).text
         assert "/sys/fs/cgroup ro" in shown
+
+
+def test_ports_that_nobody_can_reach_are_discarded_with_a_warning(
+    podpy: Podpy, busybox: str
+) -> None:
+    for network in ("host", "none"):
+        done = podpy("run", "--rm", "-p", "8080", "--network", network, busybox, "echo", "x")
+        assert done.text == "x"
+        assert f"published ports are discarded when using {network} network mode" in done.stderr
+
+
+def test_a_terminal_without_a_terminal_is_warned_of(podpy: Podpy, busybox: str) -> None:
+    done = podpy(*QUICK, "-it", busybox, "echo", "hello")
+    assert done.text.strip() == "hello"
+    assert "the input device is not a TTY" in done.stderr
+    assert "TTY" not in podpy(*QUICK, "-t", busybox, "true").stderr
+
+
+def test_only_the_privileged_learn_from_the_marker(podpy: Podpy, busybox: str) -> None:
+    script = "cat /run/.containerenv"
+    assert podpy(*QUICK, busybox, "sh", "-c", script).text == ""
+    assert podpy(*QUICK, "--tmpfs", "/run", busybox, "sh", "-c", script).text == ""
+    told = podpy(*QUICK, "--privileged", "--name", "told", busybox, "sh", "-c", script)
+    assert 'name="told"' in told.lines
+
+
+def test_names_may_be_written_with_a_slash(podpy: Podpy, busybox: str) -> None:
+    podpy("create", "--name", "/slash", busybox)
+    names = ("ps", "-a", "--format", "{{.Names}}", "--filter")
+    assert podpy(*names, "name=^/slash$").text == "slash"
+    podpy("rename", "/slash", "/other")
+    assert podpy(*names, "name=^/oth").text == "other"
+    podpy.fails("create", "--name", "other/", busybox)
+
+
+def test_ids_are_filtered_by_prefix_or_pattern(podpy: Podpy, busybox: str) -> None:
+    first = podpy("create", "--name", "first", busybox).text
+    podpy("create", "--name", "second", busybox)
+    listed = ("ps", "-a", "--format", "{{.Names}}", "--sort", "created")
+    assert podpy(*listed).lines == ["first", "second"]
+    for pattern in (first[:13], first[:13].upper(), f"^{first[:13]}"):
+        assert podpy(*listed, "--filter", f"id={pattern}").text == "first"
+    assert podpy(*listed, "--filter", "id=[0-9a-f]").lines == ["first", "second"]
+    assert podpy(*listed, "--filter", "id=[^0-9a-f]").text == ""
+
+
+def test_inspect_knows_the_image_and_the_size_of_the_log(podpy: Podpy, busybox: str) -> None:
+    """Units of the log's size are powers of 1000, as docker has them."""
+    podpy("create", "--name", "x", "--log-opt", "max-size=3.045m", busybox)
+    template = "{{.HostConfig.LogConfig.Size}} {{.ImageDigest}}"
+    digest = podpy("image", "inspect", "--format", "{{.Digest}}", busybox).text
+    assert podpy("inspect", "--format", template, "x").text == f"3.045MB {digest}"
+
+
+def test_small_words_that_scripts_use(podpy: Podpy, busybox: str) -> None:
+    """Several groups in one word, a home that is mounted, a signal with a dash."""
+    groups = podpy(*QUICK, "--group-add", "1,2", busybox, "id", "-G").text.split()
+    assert groups[-2:] == ["1", "2"]
+    home = podpy.env["HOME"]
+    done = podpy(*QUICK, "--userns=keep-id", "-v", f"{home}:{home}", busybox, "sh", "-c", "echo ~")
+    assert done.text == home
+    podpy("run", "-d", "--network", "none", "--name", "x", busybox, "sleep", "60")
+    podpy("kill", "-s", "-KILL", "x")
+    assert podpy("wait", "x").text == "137"
+    assert podpy("logs", "--since", "-10s", "x").text == ""
+    assert "invalid signal: BAD" in podpy.fails("kill", "-s", "BAD", "x").stderr
+    done = podpy.fails("run", "--no-hosts", "--add-host=a:1.1.1.1", busybox)
+    assert "--no-hosts and --add-host cannot be set together" in done.stderr
+
+
+def test_info_has_the_fields_that_podmans_tests_ask_for(podpy: Podpy) -> None:
+    template = (
+        "{{.Host.Security.Rootless}} {{.Host.OCIRuntime.Name}} {{.Host.LogDriver}}"
+        " {{.Store.VolumePath}} {{.Store.GraphDriverName}} {{.Store.ImageStore.Number}}"
+    )
+    words = podpy("info", "--format", template).text.split()
+    assert words[:4] == ["true", "podpy", "k8s-file", f"{podpy.store}/volumes"]
+    assert words[5] == "1"

@@ -138,8 +138,6 @@ def test_host_names() -> None:
         ({"network": ("container:other",), "publish": ("80",)}, "--publish"),
         ({"network": ("container:other",), "dns": ("1.1.1.1",)}, "--dns"),
         ({"network": ("container:other",), "hostname": "x"}, "--hostname"),
-        ({"network": ("none",), "publish": ("80",)}, "--publish"),
-        ({"network": ("host",), "publish": ("80:80",)}, "--publish"),
         ({"add_host": ("x",)}, "--add-host"),
         ({"expose": ("0",)}, "--expose"),
         ({"expose": ("80/icmp",)}, "--expose"),
@@ -172,6 +170,11 @@ def test_whoever_joins_a_network_joins_the_user_namespace() -> None:
     made = record(network=("container:other",))
     assert made.network.target == OTHER_ID
     assert (made.user_namespace.mode, made.user_namespace.target) == ("container", OTHER_ID)
+
+
+@pytest.mark.parametrize("network", ["none", "host"])
+def test_ports_are_discarded_where_there_is_nothing_to_publish_to(network: str) -> None:
+    assert record(network=(network,), publish=("80:80",)).ports == ()
 
 
 def test_publish_all_leaves_out_what_is_published() -> None:
