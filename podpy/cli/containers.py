@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podpy.cli import output
-from podpy.cli.outcomes import confirm, report
+from podpy.cli.outcomes import confirm, report, report_prune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def prune(ctx: Context, *, force: opt.NoQuestion = False, filters: opt.LongFilte
 
     if not confirm("This will remove all stopped containers.", force=force):
         return 1
-    return report("prune", lifecycle.prune(ctx, filters=filters), ids=True)
+    return report_prune("prune", "Deleted Containers:", lifecycle.prune(ctx, filters=filters))
 
 
 def exists(ctx: Context, *, name: opt.Container) -> int:

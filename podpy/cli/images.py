@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from podpy.cli import output
-from podpy.cli.outcomes import confirm, report
+from podpy.cli.outcomes import confirm, report, report_prune
 from podpy.errors import UsageError
 
 TYPE_CHECKING = False
@@ -237,4 +237,4 @@ def prune(
     if not confirm(f"This will remove {what}.", force=force):
         return 1
     outcomes = image_removal.prune(ctx, all=every, filters=filters)
-    return report("prune", outcomes, ids=True)
+    return report_prune("prune", "Deleted Images:", outcomes)

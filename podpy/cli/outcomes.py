@@ -45,6 +45,18 @@ def report(
     return max(codes, default=0)
 
 
+def report_prune(operation: str, title: str, outcomes: Iterable[Outcome]) -> int:
+    """What went, under docker's title, and how much room that made; the exit code."""
+    done = list(outcomes)
+    if any(outcome.error is None for outcome in done):
+        output.line(title)
+    code = report(operation, done)
+    if any(outcome.error is None for outcome in done):
+        output.line()
+    output.line(f"Total reclaimed space: {output.size(sum(one.freed for one in done))}")
+    return code
+
+
 def confirm(question: str, *, force: bool) -> bool:
     """Ask before something is destroyed; a script without a terminal says ``--force``."""
     if force:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podpy.cli import output
-from podpy.cli.outcomes import confirm, report
+from podpy.cli.outcomes import confirm, report, report_prune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def prune(
     what = "volumes" if every else "anonymous volumes"
     if not confirm(f"This will remove all {what} that no container uses.", force=force):
         return 1
-    return report("volume prune", volumes.prune(ctx, all=every, filters=filters))
+    outcomes = volumes.prune(ctx, all=every, filters=filters)
+    return report_prune("volume prune", "Deleted Volumes:", outcomes)
 
 
 def exists(ctx: Context, *, name: opt.Volume) -> int:

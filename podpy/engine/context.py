@@ -31,9 +31,11 @@ class Outcome:
     """What one verb did to one of the objects it was asked to work on.
 
     ``name`` is what the user typed (or the full id for ``--all``), ``id`` the
-    object it stood for; ``error`` is None when all went well.
+    object it stood for; ``error`` is None when all went well.  ``freed`` are
+    the bytes on disk that a prune won by it.
     """
 
     name: str
     id: str = ""
     error: PodpyError | None = None
+    freed: int = 0

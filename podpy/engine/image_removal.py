@@ -8,12 +8,15 @@ blobs and layers without a name, which the next removal or ``prune`` collects.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from podpy import files
 from podpy.engine import image_listing, images, values
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, ImageError, NotFound, PodpyError, StoreError, UsageError
+from podpy.records import replace
 from podpy.registry import partial
-from podpy.storage import collect, containers, manifests, names, staging
+from podpy.storage import collect, containers, layers, manifests, names, staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,6 +99,10 @@ def _remove_one(ctx: Context, text: str, *, force: bool, prune: bool) -> Iterato
     return iter(done)
 
 
+def _pruned(text: str, name: Name) -> Outcome:
+    return Outcome(name=text, id=name.image)
+
+
 def _untagged(name: Name) -> Outcome:
     return Outcome(name=f"Untagged: {name.reference}", id=name.image)
 
@@ -165,6 +172,7 @@ def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tu
     all = all or any(not values.boolean(text, "--filter dangling") for text in dangling)
     wishes = [text for text in filters if not text.startswith("dangling=")]
     done: list[Outcome] = []
+    before = _layer_sizes(ctx.store)
     for image in image_listing.list(ctx, filters=wishes):
         if image.names and not all:
             continue
@@ -174,8 +182,20 @@ def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tu
             gone = [name for name in names.read_all(ctx.store) if name.image == image.id]
             for name in gone:
                 names.remove(ctx.store, name)
-        if gone:
-            done.append(Outcome(name=image.id, id=image.id))
-    sweep(ctx.store)
+        done += [_pruned(f"untagged: {name.reference}", name) for name in gone if name.reference]
+        done += [_pruned(f"deleted: sha256:{name.image}", name) for name in gone[:1]]
+    removed = sweep(ctx.store)
     partial.sweep()
+    if done:
+        freed = sum(before.get(digest, 0) for digest in removed)
+        done[-1] = replace(done[-1], freed=freed)
     return tuple(done)
+
+
+def _layer_sizes(store: Store) -> dict[str, int]:
+    """Diff id → bytes of its tree, for every layer of the store that can be read."""
+    found = {}
+    for digits in files.list_directory(store.layers):
+        with suppress(StoreError, ValueError):  # what is damaged must not keep it from going
+            found[f"sha256:{digits}"] = layers.read(store, f"sha256:{digits}").size
+    return found

@@ -12,7 +12,9 @@ import time as clock
 from podpy.engine import ending, launching, selection, values
 from podpy.engine.context import Outcome
 from podpy.errors import HostError, NotFound, PodpyError, StateError, UsageError
+from podpy.kernel import process
 from podpy.model import Status
+from podpy.records import replace
 from podpy.storage import containers, states
 
 TYPE_CHECKING = False
@@ -191,7 +193,10 @@ def remove(
 
 def _remove(store: Store, container: Container, force: bool, volumes: bool, time: str) -> None:
     record = container.record
-    if container.status.is_live:
+    ended = container.status == Status.STOPPING and not process.is_alive(container.state.init)
+    if ended and ending.settle(store, record) is None:
+        return  # --rm removed it
+    if container.status.is_live and not ended:
         if not force:
             raise StateError(
                 f"cannot remove container {record.name}: container is {container.status}:"
@@ -230,10 +235,13 @@ def prune(ctx: Context, *, filters: Iterable[str] = ()) -> tuple[Outcome, ...]:
 
     found = [c for c in containers.every(ctx.store) if not c.status.is_live]
     chosen = matching.select_for_prune(found, tuple(filters))
+    from podpy.storage import usage
+
+    freed = {c.record.id: usage.tree(f"{ctx.store.container(c.record.id)}/upper") for c in chosen}
     asked = ((container.record.id, container) for container in chosen)
     done = selection.outcomes(asked, lambda c: _remove(ctx.store, c, False, False, ""))
     containers.sweep(ctx.store)
-    return done
+    return tuple(replace(one, freed=0 if one.error else freed[one.id]) for one in done)
 
 
 # --- wait --------------------------------------------------------------------
@@ -258,17 +266,25 @@ def wait(
         if word not in CONDITIONS:
             raise UsageError(f"--condition: invalid condition {word!r}", hint=", ".join(CONDITIONS))
     nap = _interval(interval)
+    final = not wanted or set(wanted) <= set(_FINAL)
+    chosen = tuple(item for _, item in selection.each(ctx, names, latest=latest))
+    # All are listened to before one is waited for: after --rm nobody else knows the code.
+    connections = [_listen(ctx.store, item) if final else -1 for item in chosen]
     codes = []
-    for _, item in selection.each(ctx, names, latest=latest):
+    for item, connection in zip(chosen, connections):
         if isinstance(item, NotFound) and ignore:
             codes.append(-1)
         elif isinstance(item, PodpyError):
             raise item
-        elif not wanted or set(wanted) <= set(_FINAL):
-            codes.append(launching.await_exit(ctx.store, item))
+        elif final:
+            codes.append(launching.await_exit(ctx.store, item, connection))
         else:
             codes.append(_await_condition(ctx.store, item, wanted, nap))
     return tuple(codes)
+
+
+def _listen(store: Store, item: Container | PodpyError) -> int:
+    return -1 if isinstance(item, PodpyError) else launching.listen_for_exit(store, item)
 
 
 def _interval(text: str) -> float:

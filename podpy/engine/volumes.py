@@ -8,6 +8,7 @@ import time
 from podpy.engine import values
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, NotFound, PodpyError, UsageError
+from podpy.records import replace
 from podpy.storage import containers
 from podpy.storage import volumes as stored
 
@@ -111,8 +112,14 @@ def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tu
     """Remove the anonymous volumes (``all``: every volume) that no container uses."""
     users = _users(ctx)
     found = [v for v in stored.every(ctx.store) if (all or v.anonymous) and not users.get(v.name)]
-    chosen = _matching(ctx, found, filters)
-    return tuple(_remove(ctx, volume.name, users, True) for volume in chosen)
+    from podpy.storage import usage
+
+    done = []
+    for volume in _matching(ctx, found, filters):
+        size = usage.tree(volume.mountpoint)
+        outcome = _remove(ctx, volume.name, users, True)
+        done.append(replace(outcome, freed=0 if outcome.error else size))
+    return tuple(done)
 
 
 def _users(ctx: Context) -> Users:

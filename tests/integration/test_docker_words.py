@@ -83,6 +83,34 @@ def test_forced_removal_of_nothing_is_no_failure(podpy: Podpy, busybox: str) -> 
     podpy("rmi", "none", code=1)
 
 
+def test_prunes_tell_what_went_and_how_much(podpy: Podpy, busybox: str) -> None:
+    write = ("sh", "-c", "head -c 300000 /dev/zero > /big; head -c 300000 /dev/zero > /v/big")
+    made = podpy("run", "-d", *NO_NETWORK, "-v", "/v", busybox, *write).text
+    podpy("wait", made)
+    (volume,) = podpy("volume", "ls", "-q").lines
+    lines = podpy("container", "prune", "-f").lines
+    assert lines[:3] == ["Deleted Containers:", made, ""]
+    assert lines[3].startswith("Total reclaimed space: 3")
+    lines = podpy("volume", "prune", "-f").lines
+    assert lines[:3] == ["Deleted Volumes:", volume, ""]
+    assert lines[3].startswith("Total reclaimed space: 3")
+    identity = podpy("image", "inspect", "-f", "{{.Id}}", busybox).text
+    lines = podpy("image", "prune", "-af").lines
+    assert lines[:4] == ["Deleted Images:", f"untagged: {busybox}", f"deleted: {identity}", ""]
+    assert lines[4].endswith("MB")
+    assert podpy("image", "prune", "-f").lines == ["Total reclaimed space: 0B"]
+
+
+def test_a_container_that_has_ended_is_removed_while_its_end_is_under_way(
+    podpy: Podpy, busybox: str
+) -> None:
+    for _ in range(3):
+        made = podpy("run", "-d", *NO_NETWORK, busybox, "true").text
+        while podpy("inspect", "-f", "{{.State.Status}}", made).text == "running":
+            pass
+        podpy("rm", made)
+
+
 # --- images
 
 
