@@ -174,15 +174,12 @@ class _Merge:
             changes["driver"] = storage["driver"]
         if program := overlay.get("mount_program"):
             changes["mount_program"] = _checked(path, "mount_program", "str", program)
-        if mount := overlay.get("mountopt"):
-            text = _checked(path, "mountopt", "str", mount)
-            changes["mount_options"] = tuple(text.split(","))
         if not path.startswith(("/etc/", "/usr/")):
             changes.update(_directories(path, storage))
         self.storage = replace(self.storage, **changes)
         acted = {"driver", "graphroot", "runroot", "rootless_storage_path", "options"}
         self.unused += [f"{path}: storage.{key}" for key in storage if key not in acted]
-        known = {"mount_program", "mountopt", "overlay"}
+        known = {"mount_program", "overlay"}
         self.unused += [f"{path}: storage.options.{key}" for key in overlay if key not in known]
 
     def _registries(self, path: str, content: dict[str, Any]) -> None:

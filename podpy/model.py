@@ -156,9 +156,6 @@ class Status(str):
     def can_exec(self) -> bool:
         return self == "running"
 
-    def can_remove(self) -> bool:
-        return not self.is_live
-
 
 Status.CREATED = Status("created")
 Status.RUNNING = Status("running")
@@ -327,7 +324,6 @@ class ContainerRecord:
     cgroup_mode: str = "private"
     cgroup_parent: str = ""
     shm_size: int = 65536000
-    timezone: str = ""
     timeout: int = 0
     log: LogConfig
     labels: Mapping[str, str] = EMPTY

@@ -94,7 +94,6 @@ class StorageConfig:
     runroot: str = ""
     driver: str = ""
     mount_program: str = ""
-    mount_options: tuple[str, ...] = ()
 
 
 @record

@@ -115,7 +115,7 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
     if options.replace and not options.name:
         raise UsageError("--replace: needs --name")
     image = _image(ctx, options, progress)
-    plan = draft.build(options, image, ctx.config, _surroundings(ctx, options))
+    plan = draft.build(options, image, ctx.config, _surroundings(ctx.store))
     if plan.record.log.driver == "journald":
         from podpy.engine import streams
 
@@ -225,9 +225,7 @@ class _Sources:
 # --- what the options are read against ---------------------------------------
 
 
-def _surroundings(ctx: Context, options: ContainerOptions) -> Surroundings:
-    store = ctx.store
-
+def _surroundings(store: Store) -> Surroundings:
     def lookup(name: str) -> ContainerRecord:
         return containers.resolve(store, name).record
 

@@ -37,7 +37,7 @@ def container(ctx: Context, name: str, *, size: bool = False) -> dict[str, Any]:
         "Created": instant(record.created),
         "Path": record.argv[0] if record.argv else "",
         "Args": list(record.argv[1:]),
-        "State": _state(record, state),
+        "State": _state(state),
         "Image": record.image_id,
         "ImageName": record.image_name,
         "ImageDigest": record.image_digest,
@@ -92,7 +92,7 @@ def _sizes(ctx: Context, found: Container) -> dict[str, int]:
     return {"SizeRw": sizes.rw, "SizeRootFs": sizes.root_fs}
 
 
-def _state(record: ContainerRecord, state: ContainerState) -> dict[str, Any]:
+def _state(state: ContainerState) -> dict[str, Any]:
     live = state.status.is_live
     return {
         "OciVersion": "1.0.2",

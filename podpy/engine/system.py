@@ -6,6 +6,7 @@ import os
 
 from podpy import version
 from podpy.kernel import cgroup, process, userns
+from podpy.runtime import placement
 from podpy.storage import containers, overlay
 
 TYPE_CHECKING = False
@@ -25,7 +26,7 @@ def info(ctx: Context) -> dict[str, Any]:
     return {
         "host": _host(ctx),
         "store": _store(ctx),
-        "modes": _modes(ctx),
+        "modes": _modes(),
         "helpers": {name: process.find_program(name) for name in _HELPERS},
         "configuration": {
             "files": list(ctx.config.files),
@@ -87,7 +88,7 @@ def _store(ctx: Context) -> dict[str, Any]:
     }
 
 
-def _modes(ctx: Context) -> dict[str, Any]:
+def _modes() -> dict[str, Any]:
     """Which way podpy does what, and the reason where a better one is missing."""
     mapping = userns.root_map()
     return {
@@ -98,10 +99,7 @@ def _modes(ctx: Context) -> dict[str, Any]:
             "reason": _id_reason() if mapping.is_single else "",
         },
         "network": _network_mode(),
-        "cgroup": {
-            "directory": cgroup.delegated(),
-            "reason": "" if cgroup.delegated() else cgroup.why_not(),
-        },
+        "cgroup": _cgroup_mode(),
         "fuse": {"usable": os.access("/dev/fuse", os.R_OK | os.W_OK)},
         "tun": {"usable": os.access("/dev/net/tun", os.R_OK | os.W_OK)},
     }
@@ -112,6 +110,12 @@ def _id_reason() -> str:
     if not (uids and gids):
         return "no ranges for this user in /etc/subuid and /etc/subgid"
     return "newuidmap or newgidmap is missing (package uidmap)"
+
+
+def _cgroup_mode() -> dict[str, str]:
+    manager = placement.manager()
+    reason = cgroup.why_not() if manager == "none" else ""
+    return {"manager": manager, "directory": cgroup.delegated(), "reason": reason}
 
 
 def _network_mode() -> dict[str, str]:

@@ -193,11 +193,6 @@ def events(path: str, name: str = "cgroup.events") -> dict[str, str]:
     return dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
 
 
-def oom_killed(path: str) -> bool:
-    """The kernel killed a process of this cgroup for want of memory."""
-    return events(path, "memory.events").get("oom_kill", "0") != "0"
-
-
 def enable_controllers(path: str) -> tuple[str, ...]:
     """Give the cgroups below ``path`` all controllers that ``path`` has; those that they have.
 

@@ -104,8 +104,8 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 #: Numbers of the calls that differ between architectures; those above 424 do not.
 _NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capget": 125, "capset": 126, "keyctl": 250, "seccomp": 317},
-    "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "keyctl": 219, "seccomp": 277},
+    "x86_64": {"pivot_root": 155, "capset": 126, "keyctl": 250, "seccomp": 317},
+    "aarch64": {"pivot_root": 41, "capset": 91, "keyctl": 219, "seccomp": 277},
 }
 _COMMON = {
     "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
@@ -311,16 +311,6 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _call("capset", ctypes.byref(header), ctypes.byref(data))
 
 
-def capget() -> tuple[int, int, int]:
-    """capget(2) of the calling thread: effective, permitted, inheritable."""
-    header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
-    data = (ctypes.c_uint32 * 6)()
-    _call("capget", ctypes.byref(header), ctypes.byref(data))
-    low, high = data[:3], data[3:]
-    effective, permitted, inheritable = (lo | hi << 32 for lo, hi in zip(low, high, strict=True))
-    return effective, permitted, inheritable
-
-
 class _SockFprog(ctypes.Structure):
     """``struct sock_fprog`` of seccomp(2)."""
 
@@ -354,13 +344,6 @@ def load_library(*names: str) -> Any:
         except OSError:
             continue
     return None
-
-
-def preload(functions: Sequence[Any] = ()) -> None:
-    """Resolve every lazily bound symbol now: after joining a container nothing may be looked up."""
-    for function in (_syscall, _unshare, _setns, _mount, _umount2, _prctl, *functions):
-        ctypes.cast(function, _void_p)
-    ctypes.get_errno()
 
 
 class _ArgumentComparison(ctypes.Structure):

@@ -15,7 +15,6 @@ import os
 from podpy import files, paths
 from podpy.errors import HostError, PodpyError
 from podpy.kernel import capabilities as caps
-from podpy.kernel import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,11 +84,6 @@ def custom_filter(profile: str, capabilities: Iterable[str]) -> bytes:
     except OSError:
         pass  # a full or read-only cache costs time, nothing else
     return program
-
-
-def load(program: bytes) -> None:
-    """Confine the calling thread and what it executes to ``program``."""
-    libc.seccomp_set_filter(program)
 
 
 def _cache_key(profile: str, capabilities: Iterable[str]) -> str:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SUBUID = "/etc/subuid"
 SUBGID = "/etc/subgid"
-OVERFLOW_ID = 65534
 
 
 @record

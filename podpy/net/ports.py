@@ -118,17 +118,6 @@ def bound_address(mapping: PortMapping) -> str:
     return f"{_bracketed(ip)}:{_span(mapping.host_port, mapping.count)}"
 
 
-def render(mappings: Iterable[PortMapping]) -> str:
-    """Docker's PORTS column: ``0.0.0.0:8080->80/tcp, [::1]:53->53/udp``.
-
-    Neighbouring ports that a range made are shown as that range again.
-    """
-    return ", ".join(
-        f"{bound_address(m)}->{_span(m.container_port, m.count)}/{m.protocol}"
-        for m in _joined(mappings)
-    )
-
-
 def expand(mapping: PortMapping) -> Iterator[PortMapping]:
     """The single ports of a mapping, in order."""
     for step in range(mapping.count):
@@ -159,25 +148,6 @@ def _bracketed(ip: str) -> str:
 
 def _span(first: int, count: int) -> str:
     return str(first) if count == 1 else f"{first}-{first + count - 1}"
-
-
-def _joined(mappings: Iterable[PortMapping]) -> list[PortMapping]:
-    done: list[PortMapping] = []
-    for mapping in mappings:
-        if done and _continues(done[-1], mapping):
-            done[-1] = replace(done[-1], count=done[-1].count + mapping.count)
-        else:
-            done.append(mapping)
-    return done
-
-
-def _continues(before: PortMapping, after: PortMapping) -> bool:
-    return (
-        before.host_ip == after.host_ip
-        and before.protocol == after.protocol
-        and before.host_port + before.count == after.host_port
-        and before.container_port + before.count == after.container_port
-    )
 
 
 # --- finding free ports ------------------------------------------------------

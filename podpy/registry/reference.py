@@ -57,13 +57,6 @@ class Reference:
         """What a registry is asked for: the digest when there is one, else the tag."""
         return self.digest or self.tag
 
-    @property
-    def familiar(self) -> str:
-        """The name as docker shows it: without ``docker.io/`` and ``library/``."""
-        if self.registry != DEFAULT_REGISTRY:
-            return self.name
-        return self.repository.removeprefix("library/")
-
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""

@@ -1,4 +1,4 @@
-"""Starting a container: P forks S, S forks M, M forks I (see ``design`` in the manual).
+"""Starting a container: P forks S, S forks M, M forks I.
 
     P                 S                       M                      I
     fork ───────────► setsid, subreaper
@@ -79,7 +79,7 @@ class Order:
     before_go: Callable[[], None] | None = None
 
 
-def start(order: Order, *, client_fd: int = -1, keep: tuple[int, ...] = ()) -> int:
+def start(order: Order, *, client_fd: int = -1) -> int:
     """Start a container and return the host's pid of its first process.
 
     The caller must be single-threaded.  ``client_fd`` is S's end of the attach
@@ -125,7 +125,6 @@ class _Streams:
     def __init__(self, plan: Plan, passthrough: bool) -> None:
         self.stdin = self.stdout = self.stderr = -1
         self.payload = (-1, -1, -1)
-        self._null = -1
         if plan.tty:
             return
         if passthrough:

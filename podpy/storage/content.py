@@ -21,8 +21,6 @@ from podpy.storage import staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from podpy.paths import Store
 
 _HEX = frozenset("0123456789abcdef")
@@ -53,14 +51,6 @@ def has_blob(store: Store, digest: str) -> bool:
     return os.path.exists(blob_path(store, digest))
 
 
-def blob_size(store: Store, digest: str) -> int:
-    """The size of a blob that is present; -1 when it is not."""
-    try:
-        return os.stat(blob_path(store, digest)).st_size
-    except FileNotFoundError:
-        return -1
-
-
 def read_blob(store: Store, digest: str, limit: int = MANIFEST_LIMIT) -> bytes:
     """A small blob, whole; :class:`StoreError` when it is missing or above ``limit``."""
     try:
@@ -79,13 +69,6 @@ def open_blob(store: Store, digest: str) -> int:
         raise StoreError(
             f"blob {digest}: not in the store", hint="pull or load the image again"
         ) from None
-
-
-def list_blobs(store: Store) -> Iterator[str]:
-    """The digests of all blobs present."""
-    for name in files.list_directory(store.blobs):
-        if len(name) == 64 and _HEX.issuperset(name):
-            yield f"sha256:{name}"
 
 
 class BlobWriter:

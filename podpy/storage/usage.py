@@ -12,7 +12,7 @@ _BLOCK = 512
 
 
 def tree(path: str) -> int:
-    """Bytes on disk below ``path`` (what du(1) says), each file once; 0 when there is no such directory.
+    """Bytes on disk below ``path``, each file once, as du(1); 0 when there is no such directory.
 
     Directories that only a container's user may read are walked by a child
     that is root of a user namespace with the caller's ids.

@@ -25,8 +25,9 @@ def program(name: str) -> str:
 def cgroup() -> Path | None:
     """The cgroup above ours, when it is delegated to us; groups can be made below it."""
     own = Path("/sys/fs/cgroup") / _own_cgroup().lstrip("/")
-    if (own / "cgroup.procs").exists() and os.access(own.parent, os.W_OK):
-        return own.parent
+    above = own.parent  # no cgroup when ours is the root
+    if (above / "cgroup.procs").exists() and os.access(above, os.W_OK):
+        return above
     return None
 
 

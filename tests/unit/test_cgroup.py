@@ -29,10 +29,7 @@ def test_our_own_cgroup(text: str, path: str) -> None:
 def test_events_are_read_as_keys_and_values(tmp_path: Path) -> None:
     (tmp_path / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
     assert cgroup.events(str(tmp_path), "memory.events")["oom"] == "3"
-    assert cgroup.oom_killed(str(tmp_path))
-    (tmp_path / "memory.events").write_text("oom_kill 0\n")
-    assert not cgroup.oom_killed(str(tmp_path))
-    assert not cgroup.oom_killed(str(tmp_path / "none"))
+    assert cgroup.events(str(tmp_path / "none"), "memory.events") == {}
 
 
 def test_a_missing_cgroup_is_empty_and_gone() -> None:

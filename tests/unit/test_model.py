@@ -52,5 +52,3 @@ def test_statuses_know_what_may_be_done_in_them() -> None:
     assert Status.RUNNING.can_exec()
     assert not Status.PAUSED.can_exec()
     assert Status.STOPPING.can_stop()
-    assert not Status.STOPPING.can_remove()
-    assert Status.EXITED.can_remove()

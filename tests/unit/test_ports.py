@@ -82,14 +82,6 @@ def test_what_makes_no_sense_is_refused_in_dockers_words(text: str, words: str) 
         ports.parse(text)
 
 
-def test_the_ports_column_joins_what_a_range_made() -> None:
-    (given,) = ports.parse("8000-8002:80-82")
-    shown = [*ports.expand(given), mapping(90, 8003), mapping(53, 53, "::1", "udp")]
-    assert ports.render(shown) == (
-        "0.0.0.0:8000-8002->80-82/tcp, 0.0.0.0:8003->90/tcp, [::1]:53->53/udp"
-    )
-
-
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.socket() as server:

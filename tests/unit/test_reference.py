@@ -71,14 +71,3 @@ def test_what_is_accepted_is_safe_in_paths_and_urls(text: str) -> None:
 def test_a_short_name_is_completed_by_a_registry(text: str, registry: str, whole: str) -> None:
     assert reference.is_short(text)
     assert str(reference.qualify(text, registry)) == whole
-
-
-def test_the_familiar_name_is_what_docker_shows() -> None:
-    assert reference.parse("alpine").familiar == "alpine"
-    assert reference.parse("me/app").familiar == "me/app"
-    assert reference.parse("quay.io/me/app").familiar == "quay.io/me/app"
-
-
-def test_the_selector_is_the_digest_when_there_is_one() -> None:
-    assert reference.parse("a:1").selector == "1"
-    assert reference.parse(f"a:1@{DIGEST}").selector == DIGEST

@@ -230,7 +230,8 @@ def test_no_filter_at_all() -> None:
 def test_the_kernel_takes_and_obeys_the_default_filter() -> None:
     script = (
         "import os, ctypes; from podpy.kernel import seccomp, libc, capabilities as c\n"
-        "libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1); seccomp.load(seccomp.default_filter(c.DEFAULT))\n"
+        "libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)\n"
+        "libc.seccomp_set_filter(seccomp.default_filter(c.DEFAULT))\n"
         "call = ctypes.CDLL(None, use_errno=True).syscall\n"
         "assert call(9999) == -1 and ctypes.get_errno() == 38\n"
         "print(os.getpid() > 0)"
