@@ -164,15 +164,34 @@ def _note_pid(store: Store, record: ContainerRecord) -> None:
         files.write_atomic(record.pidfile, f"{state.init.pid}\n", mode=0o644)
 
 
-def await_exit(store: Store, container: Container) -> int:
-    """Block until a container does not run; its exit code.
-
-    The supervisor itself says the code: after ``--rm`` there is no state to read.
-    """
-    record, state = container.record, container.state
-    if not state.status.is_live:
-        return state.exit_code
+def listen_for_exit(store: Store, container: Container) -> int:
+    """A connection on which the supervisor will say the exit code; -1 where nobody would."""
     from podpy.runtime import attach
 
-    code = attach.await_exit(store.container_run(record.id), state.supervisor)
-    return _code_without_supervisor(store, record) if code is None else code
+    if not container.state.status.is_live:
+        return -1
+    try:
+        return attach.connect(
+            store.container_run(container.record.id), "", container.state.supervisor
+        )
+    except StateError:
+        return -1
+
+
+def await_exit(store: Store, container: Container, connection: int) -> int:
+    """Block until a container does not run; its exit code.
+
+    The supervisor itself says it on ``connection`` (of :func:`listen_for_exit`),
+    which is closed: after ``--rm`` there is no state to read.
+    """
+    from podpy.runtime import attach
+
+    if not container.state.status.is_live:
+        return container.state.exit_code
+    code = None
+    if connection >= 0:
+        try:
+            code = attach.wait(connection)
+        finally:
+            os.close(connection)
+    return _code_without_supervisor(store, container.record) if code is None else code

@@ -90,20 +90,6 @@ def _ask_for_socket(run_directory: str, supervisor: ProcessIdentity) -> _socket.
     return None
 
 
-def await_exit(
-    run_directory: str, supervisor: ProcessIdentity | None, timeout: float | None = None
-) -> int | None:
-    """Wait for a container's end; its exit code, None when nobody can tell it (in time)."""
-    try:
-        fd = connect(run_directory, "", supervisor)
-    except StateError:
-        return None
-    try:
-        return wait(fd, timeout)
-    finally:
-        os.close(fd)
-
-
 def wait(fd: int, timeout: float | None = None) -> int | None:
     """The container's exit code, from a connection; None after ``timeout`` seconds.
 
