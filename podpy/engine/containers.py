@@ -13,6 +13,7 @@ from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.kernel import process, userns
 from podpy.net import ports
 from podpy.records import record, replace
+from podpy.runtime import placement
 from podpy.storage import containers, states
 
 TYPE_CHECKING = False
@@ -52,6 +53,7 @@ def run(ctx: Context, options: ContainerOptions, *, progress: Progress | None = 
     try:
         if options.detach:
             launching.launch(ctx, made)
+            _tell_of_logout(ctx.store, progress)
             return RunResult(id=made.id, detached=True)
         code = launching.attached(ctx, made, wants=wants, sig_proxy=options.sig_proxy)
     except BaseException:
@@ -60,6 +62,24 @@ def run(ctx: Context, options: ContainerOptions, *, progress: Progress | None = 
     if options.rmi and code is not None:
         _remove_image(ctx, made)
     return RunResult(id=made.id, exit_code=code, detached=code is None)
+
+
+def _tell_of_logout(store: Store, progress: Progress | None) -> None:
+    """Say, once per login, that systemd ends containers with the user's last session."""
+    told = f"{store.run}/logout-told"
+    if progress is None or not placement.has_user_manager() or os.path.exists(told):
+        return
+    import pwd
+
+    from podpy.kernel import systemd
+
+    try:
+        warning = systemd.linger_warning(pwd.getpwuid(os.getuid()).pw_name)
+        files.write_atomic(told, b"")
+    except (KeyError, OSError):
+        return  # the container runs: a warning is no reason to fail
+    if warning:
+        progress.warn(warning)
 
 
 def _streams(options: ContainerOptions) -> bytes:

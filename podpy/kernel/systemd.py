@@ -90,6 +90,6 @@ def linger_warning(user: str) -> str:
     if not os.path.isdir(BOOTED) or os.path.exists(f"{LINGER}/{user}"):
         return ""
     return (
-        "systemd ends this container when you log out; "
-        f"to keep containers running: loginctl enable-linger {user}"
+        "systemd ends your containers when you log out;"
+        f" to keep them running: loginctl enable-linger {user}"
     )
