@@ -97,13 +97,22 @@ def _spaces(
     def lookup(name: str) -> str:
         return around.lookup(name).id
 
+    def lookup_shareable(name: str) -> str:
+        lender = around.lookup(name)
+        if lender.ipc_mode in ("private", "none"):
+            raise UsageError(
+                f"--ipc: container {lender.name}: non-shareable IPC",
+                hint="make that container with --ipc=shareable",
+            )
+        return lender.id
+
     network = networking.mode(options.network, config, around.network_helper, lookup)
     made = replace(
         base,
         network=network,
         pid_mode=namespaces.simple(options.pid or defaults.pidns, "--pid", ("host",), lookup),
         ipc_mode=namespaces.simple(
-            options.ipc or defaults.ipcns, "--ipc", ("host", "shareable", "none"), lookup
+            options.ipc or defaults.ipcns, "--ipc", ("host", "shareable", "none"), lookup_shareable
         ),
         uts_mode=namespaces.simple(options.uts or defaults.utsns, "--uts", ("host",), lookup),
         cgroup_mode=namespaces.simple(

@@ -14,7 +14,7 @@ from podpy.engine import payload, rootfs
 from podpy.errors import HostError, StateError
 from podpy.kernel import libc, process
 from podpy.kernel.userns import IdMap
-from podpy.model import ContainerState, Status
+from podpy.model import ContainerState, NetworkMode, Status
 from podpy.records import replace, to_dict
 from podpy.runtime import launch, network, spec, supervisor
 from podpy.storage import containers
@@ -178,15 +178,42 @@ def _lender(store: Store, container_id: str, kind: str) -> ProcessIdentity:
     return other.state.init
 
 
+def _at_the_host(store: Store, record: ContainerRecord) -> ContainerRecord:
+    """The record with ``host`` for what its lenders share with the host: nobody can join that."""
+    shared = {
+        kind
+        for kind, mode in _modes(record).items()
+        if mode.startswith("container:") and _lent(store, mode, kind) == "host"
+    }
+    if not shared:
+        return record
+    return replace(
+        record,
+        network=NetworkMode(kind="host") if "network" in shared else record.network,
+        pid_mode="host" if "pid" in shared else record.pid_mode,
+        ipc_mode="host" if "ipc" in shared else record.ipc_mode,
+        uts_mode="host" if "uts" in shared else record.uts_mode,
+    )
+
+
+def _lent(store: Store, mode: str, kind: str) -> str:
+    """What ``container:ID`` comes down to: a mode that is no other container's."""
+    while mode.startswith("container:"):
+        mode = _modes(containers.resolve(store, mode.partition(":")[2]).record)[kind]
+    return mode
+
+
 def _namespaces(record: ContainerRecord, joined: Mapping[str, ProcessIdentity]) -> spec.Namespaces:
     new = libc.CLONE_NEWNS
     by_lender: dict[tuple[int, int], tuple[ProcessIdentity, int]] = {}
     for kind, mode in _modes(record).items():
+        if mode == "host":
+            continue
         if kind in joined:
             who = joined[kind]
             _, flags = by_lender.get((who.pid, who.start), (who, 0))
             by_lender[who.pid, who.start] = (who, flags | _ALL_NEW[kind])
-        elif mode != "host":
+        else:
             new |= _ALL_NEW[kind]
     lender = joined.get("user") or next(iter(joined.values()), None)
     if lender is None:
@@ -205,11 +232,12 @@ def _plan(
     ctx: Context, record: ContainerRecord, directory: str, id_map: IdMap,
     joined: Mapping[str, ProcessIdentity], *, fills: tuple[Fill, ...],
 ) -> spec.Plan:  # fmt: skip
-    namespaces = _namespaces(record, joined)
-    owns_network = record.network.kind != "host"
+    effective = _at_the_host(ctx.store, record)
+    namespaces = _namespaces(effective, joined)
+    owns_network = effective.network.kind != "host"
     gids = sum(extent.count for extent in id_map.gid)
     first, last = spec.operations(
-        record,
+        effective,
         owns_network=owns_network,
         volume_paths=_volume_paths(ctx.store, record),
         files=_made_files(ctx, record, directory, joined),

@@ -46,16 +46,21 @@ class Relay:
 
 
 def start(
-    pid: int, address: str, mappings: Sequence[PortMapping], *, holder: ports.Holder | None = None
+    namespaces: tuple[str, str],
+    address: str,
+    mappings: Sequence[PortMapping],
+    *,
+    holder: ports.Holder | None = None,
 ) -> Relay:
-    """Relay ``mappings`` to ``address``, the container's own, in the namespaces of ``pid``.
+    """Relay ``mappings`` to ``address``, the container's own.
 
-    The helper has bound its part of the ports.  ``pid`` must be dumpable.
+    ``namespaces`` are paths of the container's user and network namespace.
+    The helper has bound its part of the ports.
     """
     opened: list[_socket.socket] = []
     try:
         opened += [_outer_socket(mapping, holder) for mapping in mappings]
-        inner = _inner_sockets(pid, len(mappings))
+        inner = _inner_sockets(namespaces, len(mappings))
         opened += inner
         given = [
             (outer.fileno(), inside.fileno(), address, mapping.container_port)
@@ -82,10 +87,10 @@ def _outer_socket(mapping: PortMapping, holder: ports.Holder | None) -> _socket.
     return outer
 
 
-def _inner_sockets(pid: int, count: int) -> list[_socket.socket]:
+def _inner_sockets(paths: tuple[str, str], count: int) -> list[_socket.socket]:
     """UDP sockets of the container's network namespace, made there by a child and handed out."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    namespaces = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("user", "net")]
+    namespaces = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths]
 
     def make() -> None:
         libc.prctl(libc.PR_SET_DUMPABLE, 0)

@@ -129,11 +129,13 @@ def _forward(mapping: PortMapping) -> str:
 
 
 def start(
-    pid: int, settings: Settings, mappings: Sequence[PortMapping], *, directory: str
-) -> Helper:
+    pid: int, settings: Settings, mappings: Sequence[PortMapping], *,
+    directory: str, namespaces: Sequence[str] = (),
+) -> Helper:  # fmt: skip
     """Start pasta for the namespaces of ``pid``, with its ports; it is not ready yet.
 
-    ``pid`` must be dumpable and its id map written.  ``directory`` is private
+    ``pid`` must be dumpable and its id map written, or ``namespaces`` be paths of
+    its user and network namespace.  ``directory`` is private
     to the container and holds the FIFO.  The kernel kills pasta when this
     process dies; the caller kills it when the container ends.
     """
@@ -144,7 +146,11 @@ def start(
     ready = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     log, null = open_log(), os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     command = [program, "--foreground", "--quiet", "--stderr", "--pid", fifo]
-    command += [*arguments(settings, mappings), str(pid)]
+    command += arguments(settings, mappings)
+    if namespaces:
+        command += ["--userns", namespaces[0], "--netns", namespaces[1]]
+    else:
+        command.append(str(pid))
     try:
         helper = spawn_with_parent(command, (null, null, log))
     except BaseException:

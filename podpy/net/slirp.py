@@ -21,7 +21,7 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
 DEVICE = "tap0"
@@ -134,10 +134,13 @@ def _outbound(key: str, value: str) -> str:
     return value
 
 
-def arguments(program: str, pid: int, settings: Settings) -> list[str]:
+def arguments(
+    program: str, pid: int, settings: Settings, namespaces: Sequence[str] = ()
+) -> list[str]:
     """The command line, without the descriptors of this one start."""
     command = [program, "--configure", f"--mtu={settings.mtu}", f"--cidr={settings.cidr}"]
-    command += ["--enable-sandbox", "--enable-seccomp"]
+    # The sandbox is made in the user namespace of a pid; by paths the helper stays the caller.
+    command += ["--enable-seccomp"] if namespaces else ["--enable-sandbox", "--enable-seccomp"]
     if not settings.allow_host_loopback:
         command.append("--disable-host-loopback")
     if settings.enable_ipv6:
@@ -146,16 +149,22 @@ def arguments(program: str, pid: int, settings: Settings) -> list[str]:
         command.append(f"--outbound-addr={settings.outbound_addr}")
     if settings.outbound_addr6:
         command.append(f"--outbound-addr6={settings.outbound_addr6}")
+    if namespaces:
+        user, net = namespaces
+        return [*command, f"--userns-path={user}", "--netns-type=path", net, DEVICE]
     return [*command, str(pid), DEVICE]
 
 
-def start(pid: int, settings: Settings, *, api_socket: str = "") -> Helper:
+def start(
+    pid: int, settings: Settings, *, api_socket: str = "", namespaces: Sequence[str] = ()
+) -> Helper:
     """Start slirp4netns for the network namespace of ``pid``; it is not ready yet.
 
-    ``pid`` must be dumpable and its id map written: the helper becomes root of
-    its user namespace.  ``api_socket`` (needed for published ports) is the
-    path where the helper will listen.  The helper ends with this process, or
-    when :attr:`Helper.exit_fd` is closed.
+    ``pid`` must be dumpable and its id map written (the helper becomes root of
+    its user namespace), or ``namespaces`` be paths of its user and network
+    namespace.  ``api_socket`` (needed for published ports) is the path where
+    the helper will listen.  The helper ends with this process, or when
+    :attr:`Helper.exit_fd` is closed.
     """
     program = locate("slirp4netns", "pasta")
     ready, ready_end = os.pipe2(os.O_CLOEXEC)
@@ -163,7 +172,7 @@ def start(pid: int, settings: Settings, *, api_socket: str = "") -> Helper:
     log, null = open_log(), os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     given = {0: null, 1: null, 2: log, ready_end: ready_end, exit_end: exit_end}
     ours = [ready_end, exit_end, null]
-    command = arguments(program, pid, settings)
+    command = arguments(program, pid, settings, namespaces)
     command[1:1] = [f"--ready-fd={ready_end}", f"--exit-fd={exit_end}"]
     try:
         if api_socket:

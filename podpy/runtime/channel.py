@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # M → S, in this order.
-UNSHARED = "unshared"  # the namespaces exist: write the id map
+UNSHARED = "unshared"  # the namespaces exist: write the id map; with a lender, user and net
 FORKED = "forked"  # the container's first process: its pid as the host sees it
 PTY = "pty"  # the terminal's master, as a descriptor
 READY = "ready"  # I has mounted everything and waits for GO
@@ -105,6 +105,10 @@ class Channel:
         if len(fds) != 1:
             raise _silence(kind)
         return fds[0]
+
+    def expect_descriptors(self, kind: str) -> list[int]:
+        """Like :meth:`expect`, for a message that may carry descriptors."""
+        return self._await(kind)[1]
 
     def _await(self, kind: str) -> tuple[list[str], list[int]]:
         """The next message of that kind; others are kept for when they are asked for.

@@ -91,7 +91,10 @@ def _make_namespaces(wanted: Namespaces, inner: Channel, steps: Steps) -> None:
         os.close(fd)
     steps("make namespaces")
     libc.unshare(wanted.new & ~(libc.CLONE_NEWCGROUP | libc.CLONE_NEWPID))
-    inner.send(channel.UNSHARED)
+    handed = _handed_namespaces(wanted)
+    inner.send(channel.UNSHARED, fds=handed)
+    for fd in handed:
+        os.close(fd)
     inner.expect(channel.MAPPED)
     if wanted.new & libc.CLONE_NEWCGROUP:
         # Only now: the root of a cgroup namespace is the cgroup we are in.
@@ -115,6 +118,14 @@ def _become_root(plan: Plan, steps: Steps) -> None:
         # A change of uid clears dumpable, and the network helper opens our namespaces.
         libc.prctl(libc.PR_SET_DUMPABLE, 1)
     libc.prctl(libc.PR_SET_PDEATHSIG, _signal.SIGKILL)
+
+
+def _handed_namespaces(wanted: Namespaces) -> tuple[int, ...]:
+    """Our user and network namespace for S, which cannot open those of a process not dumpable."""
+    if not (wanted.join and wanted.new & libc.CLONE_NEWNET):
+        return ()
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    return tuple(os.open(f"/proc/thread-self/ns/{kind}", flags) for kind in ("user", "net"))
 
 
 def _prepare(plan: Plan, steps: Steps) -> list[tuple[int, ...]]:

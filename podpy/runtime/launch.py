@@ -44,8 +44,12 @@ class Network:
     the drivers.
     """
 
-    def start(self, pid: int) -> None:
-        """Start the helper on the namespaces of process ``pid``; does not wait."""
+    def start(self, pid: int, namespaces: tuple[str, ...] = ()) -> None:
+        """Start the helper on the namespaces of process ``pid``; does not wait.
+
+        ``namespaces`` are paths of its user and network namespace where it is
+        not dumpable; they are good until :meth:`wait` is over.
+        """
 
     def wait(self) -> tuple[PortMapping, ...]:
         """Block until packets flow; every published port with its final number."""
@@ -222,18 +226,20 @@ def _accompany(
     order: Order, inner: Channel, maker: int, streams: _Streams, network: Network
 ) -> ContainerState:
     """S's side of the conversation, up to the silence that means ``execve``."""
-    inner.expect(channel.UNSHARED)
+    handed = inner.expect_descriptors(channel.UNSHARED)
     if order.plan.namespaces.user == "new":
         userns.write_maps(maker, order.plan.id_map)
     inner.send(channel.MAPPED)
     pid = int(inner.expect(channel.FORKED)[0])
-    network.start(pid)
+    network.start(pid, tuple(f"/proc/{os.getpid()}/fd/{fd}" for fd in handed))
     who = process.identity(pid)
     os.waitpid(maker, 0)
     if order.plan.tty:
         streams.take_terminal(inner.expect_descriptor(channel.PTY))
     inner.expect(channel.READY)
     state = _running(order, who, network.wait())
+    for fd in handed:
+        os.close(fd)
     if order.before_go:
         order.before_go()
     files.write_json(f"{order.directory}/state.json", to_dict(state))

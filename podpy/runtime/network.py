@@ -36,9 +36,10 @@ class _Helped(Network):
         self._assignment = ports.Assignment()
         self._started: list[Helper | Relay] = []
         self._pid = 0
+        self._namespaces: tuple[str, ...] = ()
 
-    def start(self, pid: int) -> None:
-        self._pid = pid
+    def start(self, pid: int, namespaces: tuple[str, ...] = ()) -> None:
+        self._pid, self._namespaces = pid, namespaces
         self._assignment = ports.assign(self._wanted, holder=self._holder)
 
     def _relay(self, address: str) -> Ports:
@@ -47,7 +48,8 @@ class _Helped(Network):
         if local := ports.need_relay(self._assignment.mappings):
             from podpy.net import loopback
 
-            self._started.append(loopback.start(self._pid, address, local, holder=self._holder))
+            user, net = self._namespaces or (f"/proc/{self._pid}/ns/{k}" for k in ("user", "net"))
+            self._started.append(loopback.start((user, net), address, local, holder=self._holder))
         return self._assignment.mappings
 
     def _for_helper(self) -> Ports:
@@ -73,10 +75,12 @@ class Slirp(_Helped):
         super().__init__(wanted, directory=directory, holder=holder)
         self._settings = settings
 
-    def start(self, pid: int) -> None:
-        super().start(pid)
+    def start(self, pid: int, namespaces: tuple[str, ...] = ()) -> None:
+        super().start(pid, namespaces)
         api_socket = f"{self._directory}/slirp.sock" if self._wanted else ""
-        self._helper = slirp.start(pid, self._settings, api_socket=api_socket)
+        self._helper = slirp.start(
+            pid, self._settings, api_socket=api_socket, namespaces=namespaces
+        )
         self._started.append(self._helper)
 
     def wait(self) -> Ports:
@@ -94,13 +98,17 @@ class Pasta(_Helped):
         super().__init__(wanted, directory=directory, holder=holder)
         self._settings = settings
 
-    def start(self, pid: int) -> None:
+    def start(self, pid: int, namespaces: tuple[str, ...] = ()) -> None:
         from podpy.net import pasta
 
-        super().start(pid)
+        super().start(pid, namespaces)
         self._assignment.hand_over()
         self._helper = pasta.start(
-            pid, self._settings, self._for_helper(), directory=self._directory
+            pid,
+            self._settings,
+            self._for_helper(),
+            directory=self._directory,
+            namespaces=namespaces,
         )
         self._started.append(self._helper)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from support import host
 from support.podpy import Podpy
 
 QUICK = ("run", "--rm", "--network", "none")
@@ -99,3 +102,37 @@ def test_info_has_the_fields_that_podmans_tests_ask_for(podpy: Podpy) -> None:
     words = podpy("info", "--format", template).text.split()
     assert words[:4] == ["true", "podpy", "k8s-file", f"{podpy.store}/volumes"]
     assert words[5] == "1"
+
+
+def test_namespaces_of_another_container(podpy: Podpy, busybox: str) -> None:
+    """Each alone, with a network of its own; and those that the lender shares with the host."""
+    host.require("slirp4netns")
+    joins = {"ipc": ("ipc", "shareable"), "pid": ("pid", ""), "uts": ("uts", "")}
+    given = [f"--{option}={mode}" for option, mode in joins.values() if mode]
+    own = (*given, "--network", "none", busybox, "sleep", "60")
+    podpy("run", "-d", "--name", "lender", *own)
+    podpy(
+        "run", "-d", "--name", "at-the-host", "--ipc=host", "--pid=host", "--uts=host",
+        "--network=host", busybox, "sleep", "60",
+    )  # fmt: skip
+    for kind, (option, _) in joins.items():
+        script = f"readlink /proc/self/ns/{kind}; ls /sys/class/net"
+        for lender in ("lender", "at-the-host"):
+            theirs = podpy("exec", lender, "readlink", f"/proc/1/ns/{kind}", code=None).text
+            joined = podpy(
+                "run", "--rm", f"--{option}=container:{lender}", busybox, "sh", "-c", script
+            )
+            assert joined.lines[1:] == ["lo", "tap0"], lender
+            if lender == "lender":
+                assert joined.lines[0] == theirs
+            else:
+                assert joined.lines[0] == os.readlink(f"/proc/self/ns/{kind}")
+    script = ("readlink", "/proc/self/ns/net")
+    joined = podpy("run", "--rm", "--network=container:at-the-host", busybox, *script).text
+    assert joined == os.readlink("/proc/self/ns/net")
+
+
+def test_a_private_ipc_namespace_is_not_joined(podpy: Podpy, busybox: str) -> None:
+    podpy("create", "--name", "private", "--ipc=private", busybox)
+    done = podpy.fails("run", "--rm", "--ipc=container:private", busybox)
+    assert "non-shareable IPC" in done.stderr
