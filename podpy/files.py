@@ -18,7 +18,6 @@ from podpy.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
 O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -104,10 +103,12 @@ def read_bytes(path: str, *, dir_fd: int | None = None, limit: int = 64 << 20) -
         size = os.fstat(fd).st_size
         if size > limit:
             raise StoreError(f"{path}: {size} bytes is more than the limit of {limit}")
-        chunks = []
-        while chunk := os.read(fd, max(size, 1) + 1):
-            chunks.append(chunk)
-        return b"".join(chunks)
+        data = b""
+        while chunk := os.read(fd, max(size, 4096) + 1):
+            data += chunk
+            if len(data) > limit:  # a device, a pipe, or a file that grows
+                raise StoreError(f"{path}: more than the limit of {limit} bytes")
+        return data
     finally:
         os.close(fd)
 
@@ -314,9 +315,8 @@ def _remove_at(dir_fd: int, name: str, shown: str, left: list[str]) -> None:
         left.append(shown)
 
 
-def _names(fd: int) -> Iterator[str]:
+def _names(fd: int) -> list[str]:
     try:
-        names = os.listdir(fd)
+        return os.listdir(fd)
     except OSError:
-        names = []
-    return iter(names)
+        return []

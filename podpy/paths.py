@@ -113,11 +113,8 @@ class Store:
         self.containers = f"{self.root}/containers"
         self.container_names = f"{self.root}/containers/.names"
         self.volumes = f"{self.root}/volumes"
-        self.networks = f"{self.root}/networks"
-        self.secrets = f"{self.root}/secrets"
         self.locks = f"{self.root}/locks"
         self.tmp = f"{self.root}/tmp"
-        self.events = f"{self.root}/events.jsonl"
 
     @property
     def run(self) -> str:
@@ -144,8 +141,6 @@ class Store:
             self.layers,
             self.container_names,
             self.volumes,
-            self.networks,
-            self.secrets,
             self.locks,
             self.tmp,  # last: its presence says that the others are there
         ):

@@ -102,7 +102,7 @@ def enter(path: str, pid: int = 0) -> None:
     """Move a process (0: the caller) with all its threads.
 
     The kernel waits for a grace period, 5 to 15 ms: a process that is yet to be
-    made is better born there (``process.fork_child`` with ``cgroup``).
+    made is better born there (``process.fork_child`` with ``cgroup_fd``).
     """
     try:
         _write(f"{path}/cgroup.procs", str(pid))

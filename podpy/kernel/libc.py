@@ -29,21 +29,13 @@ CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
 
 # --- mount(2), umount2(2) ---
-MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
-MS_NOEXEC = 8
-MS_REMOUNT = 32
-MS_NOATIME = 1024
-MS_NODIRATIME = 2048
-MS_BIND = 4096
 MS_REC = 16384
 MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
-MS_RELATIME = 1 << 21
-MS_STRICTATIME = 1 << 24
 MNT_DETACH = 2
 
 # --- openat2(2) ---
@@ -56,7 +48,6 @@ O_PATH = 0o10000000
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
-AT_SYMLINK_NOFOLLOW = 0x100
 AT_RECURSIVE = 0x8000
 
 # --- the mount API of 5.2: open_tree(2), move_mount(2), fsopen(2), mount_setattr(2) ---
@@ -67,7 +58,6 @@ MOVE_MOUNT_T_EMPTY_PATH = 0x00000040
 FSOPEN_CLOEXEC = 1
 FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
-FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 FSMOUNT_CLOEXEC = 1
 MOUNT_ATTR_RDONLY = 0x00000001
@@ -75,18 +65,13 @@ MOUNT_ATTR_NOSUID = 0x00000002
 MOUNT_ATTR_NODEV = 0x00000004
 MOUNT_ATTR_NOEXEC = 0x00000008
 MOUNT_ATTR_NOATIME = 0x00000010
-MOUNT_ATTR_NOSYMFOLLOW = 0x00200000
 
 CLOSE_RANGE_CLOEXEC = 4
 
 # --- prctl(2) ---
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
-PR_SET_KEEPCAPS = 8
-PR_SET_NAME = 15
-PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
-PR_SET_TIMERSLACK = 29
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
@@ -97,7 +82,6 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 
 # --- seccomp(2) ---
 SECCOMP_SET_MODE_FILTER = 1
-SECCOMP_FILTER_FLAG_LOG = 2
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
@@ -239,15 +223,8 @@ def fsopen(kind: str) -> int:
 
 def fsconfig_string(fd: int, key: str, value: str) -> None:
     """fsconfig(2), ``FSCONFIG_SET_STRING``."""
-    _call(
-        "fsconfig",
-        fd,
-        FSCONFIG_SET_STRING,
-        _char_p(_bytes(key)),
-        _char_p(_bytes(value)),
-        0,
-        path=key,
-    )
+    text = _char_p(_bytes(value))
+    _call("fsconfig", fd, FSCONFIG_SET_STRING, _char_p(_bytes(key)), text, 0, path=key)
 
 
 def fsconfig_flag(fd: int, key: str) -> None:
@@ -317,14 +294,11 @@ class _SockFprog(ctypes.Structure):
     _fields_ = [("len", ctypes.c_ushort), ("filter", _void_p)]
 
 
-def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
-    """seccomp(2), ``SECCOMP_SET_MODE_FILTER``: load BPF instructions of 8 bytes each.
-
-    Returns the listener's descriptor with ``SECCOMP_FILTER_FLAG_NEW_LISTENER``, else 0.
-    """
+def seccomp_set_filter(program: bytes) -> None:
+    """seccomp(2), ``SECCOMP_SET_MODE_FILTER``: load BPF instructions of 8 bytes each."""
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, _void_p))
-    return _call("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog))
+    _call("seccomp", SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(fprog))
 
 
 def join_session_keyring(name: str) -> None:

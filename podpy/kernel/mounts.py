@@ -129,7 +129,8 @@ def new_filesystem(kind: str, settings: tuple[str, ...], attributes: int) -> int
 class Filesystem:
     """A new file system (``proc sysfs tmpfs devpts mqueue cgroup2``) on ``target``.
 
-    ``copy_up`` fills a tmpfs from the directory it covers, as ``--tmpfs`` does.
+    ``settings`` are options of the file system, ``attributes`` those of the mount;
+    ``sysctls`` are written through a procfs before it is attached.
     """
 
     kind: str
@@ -157,7 +158,7 @@ class Filesystem:
 
 @record
 class Bind:
-    """A bind mount of a host path (or of ``source_fd``) on ``target``.
+    """A bind mount of a host path on ``target``.
 
     ``options`` are words of :data:`ATTRIBUTES` and propagation (``rprivate``,
     ``rslave`` …); ``recursive`` takes the mounts below the source along;

@@ -37,12 +37,19 @@ class IdMap:
         return all(len(m) == 1 and m[0].count == 1 for m in (self.uid, self.gid))
 
 
+def _read_quietly(path: str) -> bytes:
+    try:
+        return files.read_bytes(path)
+    except OSError:
+        return b""
+
+
 def _names(uid: int) -> set[str]:
     """What the subordinate id files may call this user: the number and the name."""
     names = {str(uid)}
-    with_name = os.environ.get("USER", "")
-    if with_name and _passwd_uid(with_name) == uid:
-        names.add(with_name)
+    given = os.environ.get("USER", "")
+    if given and _passwd_uid(given) == uid:
+        names.add(given)
         return names
     import pwd
 
@@ -56,11 +63,7 @@ def _names(uid: int) -> set[str]:
 def _passwd_uid(name: str) -> int:
     """The uid of a name in ``/etc/passwd``, without NSS; -1 when it is not there."""
     prefix = f"{name}:".encode()
-    try:
-        text = files.read_bytes("/etc/passwd")
-    except OSError:
-        return -1
-    for line in text.split(b"\n"):
+    for line in _read_quietly("/etc/passwd").split(b"\n"):
         if line.startswith(prefix):
             return int(line.split(b":")[2])
     return -1
@@ -68,12 +71,8 @@ def _passwd_uid(name: str) -> int:
 
 def _ranges(path: str, names: set[str]) -> tuple[tuple[int, int], ...]:
     """The ``(first, count)`` ranges of a subordinate id file (subuid(5)) for a user."""
-    try:
-        text = files.read_bytes(path).decode(errors="replace")
-    except OSError:
-        return ()
     found = []
-    for line in text.splitlines():
+    for line in _read_quietly(path).decode(errors="replace").splitlines():
         parts = line.strip().split(":")
         if len(parts) == 3 and parts[0] in names and parts[1].isdigit() and parts[2].isdigit():
             found.append((int(parts[1]), int(parts[2])))
@@ -96,18 +95,8 @@ def _ranges_by_nss(flag: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _read_quietly(path: str) -> bytes:
-    try:
-        return files.read_bytes(path)
-    except OSError:
-        return b""
-
-
 def subordinate_ids(user: str = "") -> tuple[tuple[tuple[int, int], ...], ...]:
-    """The caller's subordinate (or those granted to ``user``) uid and gid ranges.
-
-    Returns two tuples of ``(first, count)``, uids and gids.
-    """
+    """The subordinate uid and gid ranges of the caller, or of ``user``: ``(first, count)`` each."""
     names = {user} if user else _names(os.getuid())
     uids, gids = _ranges(SUBUID, names), _ranges(SUBGID, names)
     if not user:

@@ -28,6 +28,7 @@ from podpy.runtime.rootmount import RootMount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from podpy.model import ProcessIdentity
     from podpy.runtime.channel import Channel
     from podpy.runtime.spec import Namespaces, Plan, Process
 
@@ -101,8 +102,8 @@ def _make_namespaces(wanted: Namespaces, inner: Channel, steps: Steps) -> None:
         libc.unshare(libc.CLONE_NEWCGROUP)
 
 
-def _pidfd(who: object) -> int:
-    fd = process.open_pidfd(who)  # type: ignore[arg-type]
+def _pidfd(who: ProcessIdentity) -> int:
+    fd = process.open_pidfd(who)
     if fd < 0:
         raise LaunchError("join namespaces: the container that lends them has stopped")
     return fd
@@ -324,7 +325,7 @@ def execute(
     for number, soft, hard in payload.rlimits:
         resource.setrlimit(number, (soft, hard))
     os.umask(payload.umask)
-    reset_signals()
+    process.default_signals()
     # Whatever podpy's caller left open must not reach the container (CVE-2024-21626);
     # closing at execve keeps our own channel alive for a failure of execve itself.
     libc.close_range(3 + payload.preserved, flags=libc.CLOSE_RANGE_CLOEXEC)
@@ -350,16 +351,6 @@ def _environment(env: tuple[str, ...], who: users.Credentials) -> dict[str, str]
     variables = dict(entry.split("=", 1) for entry in env if "=" in entry)
     variables.setdefault("HOME", who.home)
     return variables
-
-
-def reset_signals() -> None:
-    """Default action for every signal and an empty mask: Python ignores SIGPIPE and SIGXFSZ."""
-    for number in range(1, _signal.NSIG):
-        try:
-            _signal.signal(number, _signal.SIG_DFL)
-        except (OSError, ValueError):
-            continue  # SIGKILL, SIGSTOP and the two that the C library keeps for itself
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def run_command(argv: tuple[str, ...], variables: dict[str, str]) -> None:

@@ -84,3 +84,8 @@ def test_removing_a_tree_follows_no_link(tmp_path: Path) -> None:
     assert files.remove_tree(str(tree)) == []
     assert not tree.exists()
     assert (kept / "file").exists()
+
+
+def test_the_limit_holds_for_what_has_no_size() -> None:
+    with pytest.raises(StoreError, match="limit"):
+        files.read_bytes("/dev/zero", limit=100_000)
