@@ -12,6 +12,7 @@ from podpy.model import Descriptor, Platform
 from podpy.records import record
 from podpy.registry import archives
 from podpy.storage import archive, content, layers, manifests
+from podpy.storage.importer import Importer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from podpy.model import Image
     from podpy.registry.archives import Packed
     from podpy.storage.archive import Archive
-    from podpy.storage.layers import Importer
 
 
 @record
@@ -36,7 +36,7 @@ class Loaded:
 def load(ctx: Context, path: str = "", *, platform: str = "") -> tuple[Loaded, ...]:
     """Bring in the images of an archive, a layout directory or (no path, ``-``) standard input."""
     wanted = platforms.wanted(platform)
-    with layers.Importer(ctx.store) as importer, _open(ctx, path) as source:
+    with Importer(ctx.store) as importer, _open(ctx, path) as source:
         found = archives.images(source)
         if not found:
             raise ImageError(f"load {path}: the archive holds no image")
@@ -209,7 +209,7 @@ def import_(
     full = images.image_name(reference) if reference else ""
     where = platforms.wanted(os=os, arch=arch, variant=variant)
     instructions.apply({}, change)  # a mistake there should not cost an import
-    with layers.Importer(ctx.store) as importer, importer.begin() as sink:
+    with Importer(ctx.store) as importer, importer.begin() as sink:
         for piece in _plain_pieces(source):
             sink.write(piece)
         layer = sink.finish()

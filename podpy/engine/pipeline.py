@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from podpy.engine.progress import Progress
     from podpy.model import Descriptor
     from podpy.registry.client import Repository
-    from podpy.storage.layers import Importer
+    from podpy.storage.importer import Importer
 
 _FAREWELL = 2.0
 _PATIENCE = 0.2

@@ -27,7 +27,7 @@ from podpy.registry import policy, shortnames, upload
 from podpy.registry import reference as references
 from podpy.registry.reference import Reference
 from podpy.storage import content, manifests, names
-from podpy.storage.layers import Importer
+from podpy.storage.importer import Importer
 
 if TYPE_CHECKING:
     from typing import Any

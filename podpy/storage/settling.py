@@ -17,7 +17,7 @@ import os
 from podpy import files
 from podpy.errors import PodpyError, StoreError
 from podpy.kernel import process, userns
-from podpy.storage import layers, staging, usage
+from podpy.storage import importer, layers, staging, usage
 from podpy.storage.content import hex_of
 
 TYPE_CHECKING = False
@@ -55,8 +55,8 @@ def _restore(store: Store, layer: Layer) -> None:
     suspect = staging.name(store, "trash")
     os.rename(place, suspect)
     try:
-        with layers.Importer(store) as importer:
-            importer.unpack_blob(layer.diff_id, layer.stored)
+        with importer.Importer(store) as bringing:
+            bringing.unpack_blob(layer.diff_id, layer.stored)
     except (PodpyError, OSError) as error:
         raise StoreError(
             f"layer {layer.diff_id}: damaged when the machine went down, and so is its archive"

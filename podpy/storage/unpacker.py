@@ -56,10 +56,19 @@ class Unpacker:
 
         Returns a descriptor from which :func:`result` reads the answer.
         """
-        answer, theirs = os.pipe()
         request = {"directory": directory, "size": limits.size, "entries": limits.entries}
+        return self._ask(request, data)
+
+    def remove(self, path: str) -> None:
+        """Delete a tree, whoever owns what is in it; nothing is forked here."""
+        if files.remove_tree(path):
+            result(self._ask({"remove": path}))
+
+    def _ask(self, request: dict[str, Any], *data: int) -> int:
+        """Hand a request over with its descriptors; returns that of the answer."""
+        answer, theirs = os.pipe()
         try:
-            socket.send_fds(self._socket, [files.dumps(request).encode()], [data, theirs])
+            socket.send_fds(self._socket, [files.dumps(request).encode()], [theirs, *data])
         except OSError:
             os.close(answer)
             raise StoreError("the process that unpacks layers has died") from None
@@ -96,10 +105,9 @@ def _serve(requests: socket.socket, *, single: bool) -> int:
         message, fds, _, _ = socket.recv_fds(requests, _REQUEST_LIMIT, 2)
         if not message:
             return 0
-        data, answer = fds
-        process.fork_child(partial(_job, requests, message, data, answer, single=single))
-        os.close(data)
-        os.close(answer)
+        process.fork_child(partial(_job, requests, message, fds, single=single))
+        for fd in fds:
+            os.close(fd)
 
 
 def _raise_descriptor_limit() -> None:
@@ -109,11 +117,13 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _job(requests: socket.socket, message: bytes, data: int, answer: int, *, single: bool) -> int:
-    """One layer in a process of its own; the answer is one JSON object."""
+def _job(requests: socket.socket, message: bytes, fds: list[int], *, single: bool) -> int:
+    """One request in a process of its own; the answer is one JSON object."""
     requests.close()
+    answer, *data = fds
+    request = files.loads(message)
     try:
-        values = _unpack(files.loads(message), data, single)
+        values = _unpack(request, data[0], single) if data else _remove(request["remove"])
     except PodpyError as error:
         values = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
     except OSError as error:
@@ -123,6 +133,12 @@ def _job(requests: socket.socket, message: bytes, data: int, answer: int, *, sin
     except BrokenPipeError:
         pass  # the importer has given up on this layer
     return 0
+
+
+def _remove(path: str) -> dict[str, Any]:
+    if left := files.remove_tree(path):
+        raise StoreError(f"{left[0]}: cannot be deleted")
+    return {}
 
 
 def _unpack(request: dict[str, Any], data: int, single: bool) -> dict[str, Any]:
