@@ -73,7 +73,7 @@ cache_directory() {
 # A virtual environment with the suite's and podpy's dependencies, kept between runs.
 make_venv() {
     local key lock
-    key=$({ "$python" -V; cat "$support/requirements.txt"; sed -n "/^dependencies/,/^]/p" "$checkout/pyproject.toml"; } | sha256sum)
+    key=$({ echo layout 2; "$python" -V; cat "$support/requirements.txt"; sed -n "/^dependencies/,/^]/p" "$checkout/pyproject.toml"; } | sha256sum)
     venv=$cache/venv-${key:0:12}
     [ ! -e "$venv/complete" ] || return 0
     exec {lock}>"$cache/venv.lock"
