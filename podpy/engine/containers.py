@@ -145,15 +145,23 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
         _remove_namesake(ctx, options.name)
     sources = _Sources(store, plan.wishes)
     try:
-        wanted = (
-            plan.record if image is None else replace(plan.record, driver=rootfs.driver(ctx).name)
-        )
+        wanted = plan.record if image is None else _with_driver(ctx, plan.record, progress)
         made = containers.create(store, wanted, lambda path: _populate(path, sources))
         _write_cidfile(store, made)
     except BaseException:
         sources.undo()
         raise
     return made
+
+
+def _with_driver(
+    ctx: Context, planned: ContainerRecord, progress: Progress | None
+) -> ContainerRecord:
+    """The record with the storage driver of this host; copying everything is not done silently."""
+    driver = rootfs.driver(ctx)
+    if driver.name == "vfs" and not ctx.config.storage.driver and progress is not None:
+        progress.warn(f"storage driver vfs copies every layer ({'; '.join(driver.reasons)})")
+    return replace(planned, driver=driver.name)
 
 
 def _warn(options: ContainerOptions, planned: ContainerRecord, progress: Progress | None) -> None:
