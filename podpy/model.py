@@ -229,8 +229,8 @@ class Device:
 class NetworkMode:
     """How a container reaches the network.
 
-    ``kind`` is ``none host slirp4netns pasta container ns`` (``bridge`` later);
-    ``options`` what followed the colon, ``target`` the container id or path.
+    ``kind`` is ``none host slirp4netns pasta container``; ``options`` are what
+    followed the colon, ``target`` is the id of the container that is joined.
     """
 
     kind: str
@@ -347,6 +347,13 @@ class ContainerRecord:
         "log": LogConfig,
         "healthcheck": HealthCheck,
     }
+
+    @property
+    def lenders(self) -> set[str]:
+        """The ids of the containers in whose namespaces it lives."""
+        modes = (self.pid_mode, self.ipc_mode, self.uts_mode)
+        found = {mode.partition(":")[2] for mode in modes if mode.startswith("container:")}
+        return (found | {self.network.target, self.user_namespace.target}) - {""}
 
 
 @record

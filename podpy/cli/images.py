@@ -37,6 +37,8 @@ def ls(
 
     wanted = (*filters, f"reference={name}") if name else filters
     found = image_listing.list(ctx, all=show_all, filters=wanted, sort=sort)
+    for problem in dict.fromkeys(image.problem for image in found if image.problem):
+        output.warning(problem)
     shown = fields(no_trunc=no_trunc)
     if quiet and not format_:
         for identity in dict.fromkeys(shown["ID"](image) for image in found):
@@ -188,7 +190,7 @@ def save(
     """Save images as an archive."""
     from podpy.engine import saving
 
-    if not output_ and sys.stdout.isatty():
+    if output_ in ("", "-") and sys.stdout.isatty():
         raise UsageError(
             "refusing to write an archive to a terminal", hint="use --output, or redirect it"
         )

@@ -45,7 +45,7 @@ def info(ctx: Context, *, format_: opt.InspectFormat = "") -> None:
 
 def _docker_info(found: dict[str, Any]) -> dict[str, Any]:
     """The fields of ``docker info`` that templates ask for."""
-    host, store = found["host"], found["store"]
+    host, store, cgroup = found["host"], found["store"], found["modes"]["cgroup"]
     containers = store["containers"]
     return {
         "Name": host["hostname"],
@@ -63,7 +63,8 @@ def _docker_info(found: dict[str, Any]) -> dict[str, Any]:
         "ContainersRunning": containers["running"],
         "ContainersPaused": containers["paused"],
         "ContainersStopped": containers["stopped"],
-        "CgroupVersion": "2" if found["modes"]["cgroup"]["directory"] else "",
+        "CgroupDriver": cgroup["manager"],
+        "CgroupVersion": "2" if cgroup["manager"] != "none" else "",
         "SecurityOptions": [
             "name=seccomp,profile=default",
             "name=cgroupns",
@@ -75,10 +76,10 @@ def _docker_info(found: dict[str, Any]) -> dict[str, Any]:
 def _podman_host(ctx: Context, found: dict[str, Any]) -> dict[str, Any]:
     """The fields below ``.Host`` of ``podman info`` that templates ask for."""
     host, modes = found["host"], found["modes"]
-    in_cgroup = bool(modes["cgroup"]["directory"])
+    manager = modes["cgroup"]["manager"]
     return {
-        "cgroupVersion": "v2" if in_cgroup else "v1",
-        "cgroupManager": "cgroupfs",
+        "cgroupVersion": "v2" if manager != "none" else "v1",
+        "cgroupManager": manager,
         "eventLogger": "none",
         "idMappings": modes["idMap"],
         "logDriver": ctx.config.containers.log_driver or "k8s-file",

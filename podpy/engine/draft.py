@@ -129,10 +129,7 @@ def _spaces(
 
 def _joined(made: ContainerRecord) -> str:
     """The container whose namespaces are joined, if any; it can only be one."""
-    modes = (made.pid_mode, made.ipc_mode, made.uts_mode)
-    found = {mode.partition(":")[2] for mode in modes if mode.startswith("container:")}
-    if made.network.kind == "container":
-        found.add(made.network.target)
+    found = made.lenders
     if len(found) > 1:
         raise UsageError(
             "namespaces of more than one container are asked for",

@@ -10,11 +10,12 @@ import time
 from podpy import files, records
 from podpy.errors import Ambiguous, NotFound, UsageError
 from podpy.registry import reference as references
+from podpy.registry import shortnames
 from podpy.storage import content, manifests, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from podpy.engine.context import Context
     from podpy.model import Image
@@ -59,7 +60,7 @@ def _hold(store: Store, image_id: str) -> files.lock:
 
 def _by_reference(ctx: Context, text: str) -> Name | None:
     try:
-        candidates = tuple(_candidates(ctx, text))
+        candidates = _candidates(ctx, text)
     except UsageError:
         return None
     for candidate in candidates:
@@ -71,20 +72,9 @@ def _by_reference(ctx: Context, text: str) -> Name | None:
     return _by_suffix(ctx.store, text) if references.is_short(text) else None
 
 
-def _candidates(ctx: Context, text: str) -> Iterator[str]:
+def _candidates(ctx: Context, text: str) -> tuple[str, ...]:
     """The full references that a name as typed may mean, in the order they are tried."""
-    if not references.is_short(text):
-        yield str(references.parse(text))
-        return
-    yield str(references.qualify(text, references.LOCAL_REGISTRY))
-    known = ctx.config.registries
-    _, path, tag, digest = references.split(text)
-    if path in known.aliases:
-        rest = (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
-        yield str(references.parse(known.aliases[path] + rest))
-    for registry in known.search:
-        yield str(references.qualify(text, registry))
-    yield str(references.parse(text))
+    return tuple(map(str, shortnames.local_candidates(text, ctx.config.registries)))
 
 
 def _by_digest(store: Store, candidates: tuple[str, ...], digest: str) -> Name | None:

@@ -61,7 +61,7 @@ def container(ctx: Context, name: str, *, size: bool = False) -> dict[str, Any]:
         "ExecIDs": [],
         "GraphDriver": _graph_driver(ctx.store, record, directory),
         "Mounts": [_mount(ctx.store, m) for m in record.mounts if m.type in ("bind", "volume")],
-        "Dependencies": _dependencies(record),
+        "Dependencies": sorted(record.lenders),
         "NetworkSettings": _network(found),
         "Config": _config(record),
         "HostConfig": _host_config(record, directory),
@@ -152,12 +152,6 @@ def _mount(store: Store, mount: Mount) -> dict[str, Any]:
     }
 
 
-def _dependencies(record: ContainerRecord) -> list[str]:
-    modes = (record.pid_mode, record.ipc_mode, record.uts_mode)
-    found = [mode.partition(":")[2] for mode in modes if mode.startswith("container:")]
-    return sorted({*found, record.network.target, record.user_namespace.target} - {""})
-
-
 # --- network -----------------------------------------------------------------
 
 
@@ -181,7 +175,7 @@ def _network(found: Container) -> dict[str, Any]:
         "Bridge": "",
         "SandboxID": "",
         "SandboxKey": f"/proc/{state.init.pid}/ns/net" if live and state.init else "",
-        "Ports": {**exposed, **published},
+        "Ports": dict(sorted({**exposed, **published}.items())),
         "Networks": {} if record.network.kind in ("none", "container") else {
             record.network.kind: address
         },
@@ -214,7 +208,9 @@ def _config(record: ContainerRecord) -> dict[str, Any]:
         "AttachStdin": record.interactive,
         "AttachStdout": False,
         "AttachStderr": False,
-        "ExposedPorts": {text: {} for text in record.exposed_ports},
+        "ExposedPorts": {
+            text: {} for text in sorted({*record.exposed_ports, *_bindings(record.ports, "")})
+        },
         "Tty": record.tty,
         "OpenStdin": record.interactive,
         "StdinOnce": False,
@@ -225,7 +221,7 @@ def _config(record: ContainerRecord) -> dict[str, Any]:
         "WorkingDir": record.working_dir,
         "Entrypoint": list(record.entrypoint) if record.entrypoint else None,
         "OnBuild": None,
-        "Labels": dict(record.labels),
+        "Labels": dict(sorted(record.labels.items())),
         "Annotations": dict(record.annotations),
         "StopSignal": record.stop_signal,
         "StopTimeout": record.stop_timeout,

@@ -220,13 +220,7 @@ def _remove(store: Store, container: Container, force: bool, volumes: bool, time
 
 def _dependents(store: Store, record: ContainerRecord) -> list[Container]:
     """The containers that live in namespaces of this one."""
-    return [other for other in containers.every(store) if record.id in _lenders(other.record)]
-
-
-def _lenders(record: ContainerRecord) -> set[str]:
-    modes = (record.pid_mode, record.ipc_mode, record.uts_mode)
-    found = {mode.partition(":")[2] for mode in modes if mode.startswith("container:")}
-    return found | {record.network.target, record.user_namespace.target}
+    return [other for other in containers.every(store) if record.id in other.record.lenders]
 
 
 def prune(ctx: Context, *, filters: Iterable[str] = ()) -> tuple[Outcome, ...]:

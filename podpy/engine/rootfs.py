@@ -116,7 +116,7 @@ def _give_to_root(made: spec.Rootfs, base: IdMap, wanted: IdMap) -> None:
 
 
 def _by_fuse(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
-
+    """The same root file system, joined by fuse-overlayfs and seen through the wanted map."""
     program = driver(ctx, "fuse-overlayfs").program
     if not program:
         raise HostError(

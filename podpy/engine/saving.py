@@ -100,11 +100,7 @@ def _to_archive(
     write: Callable[[Store, list[Chosen], Target], None],
 ) -> None:
     """A file appears complete or not at all; a device or pipe takes it as it comes."""
-    if not output or output == "-":
-        if os.isatty(1):
-            raise UsageError(
-                "save: refusing to write an archive to a terminal", hint="use -o FILE or redirect"
-            )
+    if output in ("", "-"):
         _pack(store, chosen, 1, write)
         return
     if os.path.exists(output) and not os.path.isfile(output):

@@ -7,7 +7,9 @@ is written, last of all, with every blob and layer behind it in place.
 
 from __future__ import annotations
 
+import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from podpy import files
@@ -30,10 +32,11 @@ from podpy.storage import content, manifests, names
 from podpy.storage.importer import Importer
 
 if TYPE_CHECKING:
-    from typing import Any
+    import threading
 
     from podpy.engine.context import Context
     from podpy.model import Image, Platform
+    from podpy.paths import Store
     from podpy.registry.client import Manifest, Repository
     from podpy.registry.shortnames import Source
 
@@ -282,7 +285,7 @@ def _named(reference: Reference) -> str:
     return str(replace(reference, tag="") if reference.digest else reference)
 
 
-def _read_config(store: Any, repository: Repository, about: Descriptor) -> bytes:
+def _read_config(store: Store, repository: Repository, about: Descriptor) -> bytes:
     """The image configuration, from the store or the registry; verified when it is stored."""
     if content.has_blob(store, about.digest):
         return content.read_blob(store, about.digest, content.CONFIG_LIMIT)
@@ -393,27 +396,30 @@ def _push_blobs(
     siblings: dict[str, tuple[str, ...]],
     progress: Progress,
 ) -> None:
-    import os
-
-    def job(blob: Descriptor) -> Any:
-        def run(_: Any) -> None:
-            fd = content.open_blob(ctx.store, blob.digest)
-            try:
-                mounts = siblings.get(blob.digest, ())
-                progress.blob(blob.digest, blob.size, present=False)
-                sent = upload.push(
-                    repository, blob, fd, mounts, lambda n: progress.advance(blob.digest, n)
-                )
-            finally:
-                os.close(fd)
-            if sent:
-                progress.done(blob.digest)
-            else:
-                progress.blob(blob.digest, blob.size, present=True)
-
-        return run
-
     distinct = {blob.digest: blob for blob in blobs if not blob.urls}
     workers = pipeline.width(ctx.config.engine.image_parallel_copies)
-    jobs = [job(blob) for blob in distinct.values()]
+    jobs = [
+        partial(_push_blob, ctx.store, repository, blob, siblings.get(blob.digest, ()), progress)
+        for blob in distinct.values()
+    ]
     pipeline.in_parallel(jobs, workers, repository.transport.stop)
+
+
+def _push_blob(
+    store: Store,
+    repository: Repository,
+    blob: Descriptor,
+    mounts: tuple[str, ...],
+    progress: Progress,
+    _stop: threading.Event,
+) -> None:
+    fd = content.open_blob(store, blob.digest)
+    try:
+        progress.blob(blob.digest, blob.size, present=False)
+        sent = upload.push(repository, blob, fd, mounts, lambda n: progress.advance(blob.digest, n))
+    finally:
+        os.close(fd)
+    if sent:
+        progress.done(blob.digest)
+    else:
+        progress.blob(blob.digest, blob.size, present=True)

@@ -81,7 +81,6 @@ def make_container(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> i
 
 def _make_namespaces(wanted: Namespaces, inner: Channel, steps: Steps) -> None:
     joins = [(_pidfd(who), flags) for who, flags in wanted.join]
-    joins += [(os.open(path, os.O_RDONLY | os.O_CLOEXEC), flags) for path, flags in wanted.paths]
     if wanted.join:
         # From the first setns on, the container's other processes could attach to us.
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
@@ -111,10 +110,9 @@ def _pidfd(who: ProcessIdentity) -> int:
 
 def _become_root(plan: Plan, steps: Steps) -> None:
     steps("become root in the user namespace")
-    uid, gid = plan.root_id
-    changed = (os.geteuid(), os.getegid()) != (uid, gid)
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+    changed = (os.geteuid(), os.getegid()) != (0, 0)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
     if changed and not plan.namespaces.join:
         # A change of uid clears dumpable, and the network helper opens our namespaces.
         libc.prctl(libc.PR_SET_DUMPABLE, 1)

@@ -51,8 +51,7 @@ _BOOTSTRAP = (
     f"exec(marshal.loads(posix.pread(%d,{_OWN_CODE},0)));wake(%d)"
 )
 
-_F_ADD_SEALS = 1033
-_SEALS = 0xF  # no more seals, no shrinking, no growing, no writing
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class Bundle:
@@ -159,7 +158,7 @@ def _bundle(names: list[str], state: dict[str, Any]) -> int:
     parts += [marshal.dumps({**state, "code": table}), offset.to_bytes(_TAIL, "little")]
     fd = posix.memfd_create("podpy", posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
     posix.writev(fd, parts)
-    fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
 
 

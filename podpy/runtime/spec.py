@@ -100,7 +100,6 @@ class Namespaces:
     new: int
     join: tuple[tuple[ProcessIdentity, int], ...] = ()
     user: str = "new"
-    paths: tuple[tuple[str, int], ...] = ()
 
 
 @record
@@ -139,7 +138,6 @@ class Plan:
     rootfs: Rootfs
     namespaces: Namespaces
     id_map: IdMap
-    root_id: tuple[int, int] = (0, 0)
     operations: tuple[Operation, ...] = ()
     late_operations: tuple[Operation, ...] = ()
     owned: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """Unpacking a layer into a tree: no name in it can reach anything outside.
 
-Runs as root of a user namespace in a child process (:mod:`podpy.storage.layers`).
+Runs as root of a user namespace in a child process (:mod:`podpy.storage.unpacker`).
 A path is walked one component at a time with directory descriptors opened
 ``O_NOFOLLOW``: a component that is a symbolic link is an error, whatever it
 points to.  Hard links are made between such descriptors and never follow.

@@ -9,6 +9,7 @@ blobs and layers that none of them reaches are garbage.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from podpy import files, records
@@ -73,8 +74,8 @@ def read(store: Store, reference: str) -> Name | None:
 def _read_file(path: str) -> Name | None:
     try:
         values = files.read_json(path)
-    except (FileNotFoundError, OSError) as error:
-        if isinstance(error, FileNotFoundError) or error.errno == 36:  # ENAMETOOLONG
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
             return None
         raise
     version = values.get("version") if isinstance(values, dict) else None

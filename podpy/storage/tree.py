@@ -116,6 +116,6 @@ def _make_apart(path: str) -> None:
 def _enlarge(pipe: int) -> None:
     """A pipe of 1 MiB: fewer switches between the two sides (the default is 64 KiB)."""
     try:
-        fcntl.fcntl(pipe, 1031, _PIPE_SIZE)  # F_SETPIPE_SZ, named in fcntl since Python 3.10
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     except OSError:
         pass  # the user's quota of pipe buffers is used up: slower, not wrong
