@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DEVICE = "tap0"
 MTU = 65520
 _MTU_RANGE = range(68, 65522)
-_SUN_PATH = 108
 
 
 @record
@@ -176,12 +175,11 @@ def start(
     command[1:1] = [f"--ready-fd={ready_end}", f"--exit-fd={exit_end}"]
     try:
         if api_socket:
-            path, directory = _short(api_socket)
+            path, directory = _by_directory(api_socket)
             command.insert(1, f"--api-socket={path}")
-            if directory >= 0:
-                given[directory] = directory
-                ours.append(directory)
-        helper = process.spawn(command, files=given)
+            given[directory] = directory
+            ours.append(directory)
+        helper = _spawn_open(command, given)
     except BaseException:
         for fd in (ready, exit_fd, log):
             os.close(fd)
@@ -194,10 +192,17 @@ def start(
     )
 
 
-def _short(path: str) -> tuple[str, int]:
-    """A path that fits ``sun_path``, and the directory descriptor that it needs, or -1."""
-    if len(os.fsencode(path)) < _SUN_PATH:
-        return path, -1
+def _spawn_open(command: list[str], files: dict[int, int]) -> int:
+    """Spawn without umask: the API socket is made by the container's root, who may be another."""
+    before = os.umask(0)
+    try:
+        return process.spawn(command, files=files)
+    finally:
+        os.umask(before)
+
+
+def _by_directory(path: str) -> tuple[str, int]:
+    """A path that fits ``sun_path`` and needs no rights above its directory, and that directory."""
     directory, name = os.path.split(path)
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return f"/proc/self/fd/{fd}/{name}", fd
@@ -243,7 +248,7 @@ def check_publishable(mappings: Iterable[PortMapping]) -> None:
 
 def _ask(api_socket: str, request: bytes) -> bytes:
     """One request, one answer: the helper reads up to the end of the stream."""
-    path, directory = _short(api_socket)
+    path, directory = _by_directory(api_socket)
     client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         client.connect(path)
@@ -255,5 +260,4 @@ def _ask(api_socket: str, request: bytes) -> bytes:
         return answer
     finally:
         client.close()
-        if directory >= 0:
-            os.close(directory)
+        os.close(directory)

@@ -9,6 +9,8 @@ any other process would keep the helper from binding its port.
 
 from __future__ import annotations
 
+import os
+
 from podpy.model import ContainerRecord, NetworkMode, PortMapping
 from podpy.net import ports, resolv, slirp
 from podpy.records import record
@@ -78,6 +80,10 @@ class Slirp(_Helped):
     def start(self, pid: int, namespaces: tuple[str, ...] = ()) -> None:
         super().start(pid, namespaces)
         api_socket = f"{self._directory}/slirp.sock" if self._wanted else ""
+        if api_socket:
+            # The container's root makes the socket, and may be neither the caller nor mapped from
+            # it (nomap, auto).  The directory above is the caller's alone.
+            os.chmod(self._directory, 0o733)
         self._helper = slirp.start(
             pid, self._settings, api_socket=api_socket, namespaces=namespaces
         )
@@ -85,6 +91,7 @@ class Slirp(_Helped):
 
     def wait(self) -> Ports:
         self._helper.wait_ready()
+        os.chmod(self._directory, 0o700)
         self._assignment.hand_over()
         for mapping in self._for_helper():
             slirp.publish(self._helper.api_socket, mapping, holder=self._holder)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
+
+import pytest
 
 from support import host
 from support.podpy import Podpy
+from support.polling import eventually
 
 QUICK = ("run", "--rm", "--network", "none")
 
@@ -136,3 +140,17 @@ def test_a_private_ipc_namespace_is_not_joined(podpy: Podpy, busybox: str) -> No
     podpy("create", "--name", "private", "--ipc=private", busybox)
     done = podpy.fails("run", "--rm", "--ipc=container:private", busybox)
     assert "non-shareable IPC" in done.stderr
+
+
+@pytest.mark.parametrize("users", ["keep-id", "nomap"])
+def test_ports_are_published_whoever_is_root_inside(users: str, podpy: Podpy, busybox: str) -> None:
+    """The helper runs as the container's root, who is not the caller here."""
+    host.require("slirp4netns")
+    podpy("run", "-d", "--name", "x", f"--userns={users}", "-p", "127.0.0.1::80", busybox,
+          "nc", "-l", "-p", "80")  # fmt: skip
+    eventually(lambda: ":80 " in podpy("exec", "x", "netstat", "-ltn").stdout)
+    port = int(podpy("port", "x", "80").text.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"through\n")
+    assert podpy("wait", "x").text == "0"
+    assert podpy("logs", "x").text == "through"
