@@ -146,10 +146,10 @@ def test_a_private_ipc_namespace_is_not_joined(podpy: Podpy, busybox: str) -> No
 def test_ports_are_published_whoever_is_root_inside(users: str, podpy: Podpy, busybox: str) -> None:
     """The helper runs as the container's root, who is not the caller here."""
     host.require("slirp4netns")
-    podpy("run", "-d", "--name", "x", f"--userns={users}", "-p", "127.0.0.1::80", busybox,
-          "nc", "-l", "-p", "80")  # fmt: skip
-    eventually(lambda: ":80 " in podpy("exec", "x", "netstat", "-ltn").stdout)
-    port = int(podpy("port", "x", "80").text.rpartition(":")[2])
+    podpy("run", "-d", "--name", "x", f"--userns={users}", "-p", "127.0.0.1::8080", busybox,
+          "nc", "-l", "-p", "8080")  # fmt: skip
+    eventually(lambda: ":8080 " in podpy("exec", "x", "netstat", "-ltn").stdout)
+    port = int(podpy("port", "x", "8080").text.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(b"through\n")
     assert podpy("wait", "x").text == "0"
