@@ -26,6 +26,7 @@ from podpy import paths
 from podpy.errors import UsageError
 from podpy.records import replace
 from podpy.settings import (
+    DRIVERS,
     Candidates,
     Config,
     ContainerDefaults,
@@ -45,7 +46,6 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DRIVERS = ("overlay", "fuse-overlayfs", "vfs")
 _TABLES: dict[str, Any] = {
     "containers": ContainerDefaults,
     "network": NetworkDefaults,

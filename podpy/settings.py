@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+DRIVERS = ("overlay", "fuse-overlayfs", "vfs")
+"""The storage drivers (:mod:`podpy.storage.overlay`), the best first."""
+
+
 @record
 class ContainerDefaults:
     """``[containers]``: what a container gets when no option says otherwise.

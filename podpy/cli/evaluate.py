@@ -24,24 +24,25 @@ _FREE_MAPS = (
 
 
 class _Break(Exception):
-    pass
+    """``{{break}}``: caught by the innermost ``range``."""
 
 
 class _Continue(Exception):
-    pass
+    """``{{continue}}``, likewise."""
 
 
 def render(tree: Sequence[Node], data: Any) -> str:
     """The text that a template gives for ``data``."""
     out: list[str] = []
-    _Run(out, data).body(tree, data, {"$": data})
+    _Run(out).body(tree, data, {"$": data})
     return "".join(out)
 
 
 class _Run:
-    def __init__(self, out: list[str], root: Any) -> None:
+    """One evaluation: statements append to ``out``."""
+
+    def __init__(self, out: list[str]) -> None:
         self._out = out
-        self._root = root
 
     # --- statements
 

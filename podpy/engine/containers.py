@@ -35,7 +35,6 @@ class RunResult:
 
     id: str
     exit_code: int | None = None
-    detached: bool = False
 
 
 def create(ctx: Context, options: ContainerOptions, *, progress: Progress | None = None) -> str:
@@ -54,14 +53,14 @@ def run(ctx: Context, options: ContainerOptions, *, progress: Progress | None = 
         if options.detach:
             launching.launch(ctx, made)
             _tell_of_logout(ctx.store, progress)
-            return RunResult(id=made.id, detached=True)
+            return RunResult(id=made.id)
         code = launching.attached(ctx, made, wants=wants, sig_proxy=options.sig_proxy)
     except BaseException:
         _forget(ctx.store, made)
         raise
     if options.rmi and code is not None:
         _remove_image(ctx, made)
-    return RunResult(id=made.id, exit_code=code, detached=code is None)
+    return RunResult(id=made.id, exit_code=code)
 
 
 def _tell_of_logout(store: Store, progress: Progress | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from podpy.records import record
 
 TYPE_CHECKING = False
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.errors import PodpyError
     from podpy.paths import Store

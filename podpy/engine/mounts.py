@@ -13,13 +13,12 @@ from podpy.engine import values
 from podpy.errors import UsageError
 from podpy.model import Mount
 from podpy.records import EMPTY, record
+from podpy.storage import volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_NAME = _LETTERS | frozenset("_.-")
 #: Of these options at most one of each group may be given.
 _EXCLUSIVE = (
     ("ro", "rw", "O"),
@@ -116,7 +115,7 @@ def check_destination(path: str, option: str) -> str:
 
 
 def check_volume_name(name: str) -> None:
-    if name[:1] not in _LETTERS or not _NAME.issuperset(name):
+    if not volumes.is_name(name):
         raise UsageError(
             f"volume name {name!r} includes invalid characters",
             hint="names match [a-zA-Z0-9][a-zA-Z0-9_.-]*; a host path starts with / or .",

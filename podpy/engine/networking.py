@@ -76,6 +76,7 @@ def details(
     config: Config,
     around: Surroundings,
 ) -> ContainerRecord:
+    """``base`` with its ports, name servers, hosts and host name."""
     defaults = config.containers
     ports = tuple(mapping for text in options.publish for mapping in around.parse_port(text))
     exposed = _exposed(options.expose, about.exposed_ports)

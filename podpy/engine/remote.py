@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from podpy.errors import UsageError
+from podpy.engine import values
 from podpy.records import record
 from podpy.registry import auth, client
 from podpy.registry.transport import Access
@@ -36,24 +36,9 @@ def access(ctx: Context, options: RegistryOptions) -> Access:
     return Access(
         tls_verify=options.tls_verify,
         cert_dir=options.cert_dir,
-        retries=_number(options.retry) if options.retry else engine.retry,
-        pause=_seconds(options.retry_delay or engine.retry_delay or "1s"),
+        retries=values.integer(options.retry, "--retry") if options.retry else engine.retry,
+        pause=values.duration(options.retry_delay or engine.retry_delay or "1s", "--retry-delay"),
     )
-
-
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise UsageError(f"--retry {text!a}: not a number")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    """A duration of the command line or containers.conf: ``2``, ``2s``, ``500ms``, ``1m``."""
-    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)):
-        number = text.removesuffix(unit) if unit else text
-        if text.endswith(unit) and number.replace(".", "", 1).isdigit():
-            return float(number) * factor
-    raise UsageError(f"retry delay {text!a}: not a duration such as 2s")
 
 
 def open_repository(ctx: Context, source: Source, options: RegistryOptions) -> Repository:

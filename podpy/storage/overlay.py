@@ -15,6 +15,7 @@ from podpy import files
 from podpy.errors import HostError, StoreError, UsageError
 from podpy.kernel import process
 from podpy.records import record
+from podpy.settings import DRIVERS
 from podpy.storage.content import hex_of
 
 TYPE_CHECKING = False
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from podpy.paths import Store
 
-DRIVERS = ("overlay", "fuse-overlayfs", "vfs")
 _PROBE_VERSION = 1
 
 

@@ -192,6 +192,8 @@ class _Stack:
 
 
 class _Maker:
+    """Fills one shadow; hard links within it stay hard links."""
+
     def __init__(self, root: int, shifts: Shifts) -> None:
         self._root = root
         self._shifts = shifts

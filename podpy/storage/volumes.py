@@ -12,6 +12,7 @@ import time
 from podpy import files, records
 from podpy.errors import Conflict, NotFound, StoreError, UsageError
 from podpy.model import Volume
+from podpy.records import EMPTY
 from podpy.storage import staging
 
 TYPE_CHECKING = False
@@ -24,7 +25,6 @@ VERSION = 1
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _NAME = _LETTERS | frozenset("_.-")
 _MAX_NAME = 255
-_EMPTY: Mapping[str, str] = {}
 
 
 def is_name(text: str) -> bool:
@@ -54,8 +54,8 @@ def create(
     store: Store,
     name: str = "",
     *,
-    labels: Mapping[str, str] = _EMPTY,
-    options: Mapping[str, str] = _EMPTY,
+    labels: Mapping[str, str] = EMPTY,
+    options: Mapping[str, str] = EMPTY,
     anonymous: bool = False,
 ) -> Volume:
     """Make a volume; without a name it gets 64 random digits.

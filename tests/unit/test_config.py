@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podpy import conffiles, config
+from podpy import config
 from podpy.errors import UsageError
 from podpy.settings import Config
 
@@ -174,7 +174,3 @@ def test_a_damaged_cache_is_made_again(home: Path) -> None:
 def test_a_home_that_cannot_be_written_is_no_error(home: Path) -> None:
     (home / ".cache").write_text("a file where the directory should be")
     assert config.load() == Config()
-
-
-def test_every_driver_is_known() -> None:
-    assert conffiles.DRIVERS == ("overlay", "fuse-overlayfs", "vfs")
