@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
         def stream(self, name: str, size: int, pieces: Iterator[bytes]) -> None: ...
 
+        def directory(self, name: str) -> None: ...
+
 
 FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
 _CHUNK = 1 << 20
@@ -164,9 +166,11 @@ class _Directory:
     def add(self, name: str, data: bytes) -> None:
         self.stream(name, len(data), iter((data,)))
 
+    def directory(self, name: str) -> None:
+        os.makedirs(f"{self._path}/{name}", exist_ok=True)
+
     def stream(self, name: str, size: int, pieces: Iterator[bytes]) -> None:
         path = f"{self._path}/{name}"
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             for piece in pieces:
@@ -222,7 +226,12 @@ def _inflated(store: Store, diff_id: str, blob: Descriptor) -> Iterator[bytes]:
 
 
 def _layout(store: Store, chosen: list[Chosen], target: Target) -> None:
-    """An OCI layout: every blob as it is."""
+    """An OCI layout: every blob as it is.
+
+    With its directories: skopeo, as an ordinary user, cannot unpack one that lacks them.
+    """
+    for name in ("blobs", "blobs/sha256"):
+        target.directory(name)
     written: set[str] = set()
     index: list[tuple[Descriptor, str]] = []
     for item in chosen:

@@ -36,15 +36,15 @@ class TarWriter:
             raise ImageError(f"archive: {name}: not the {size} bytes that were announced")
         files.write_all(self._fd, bytes(-size % _BLOCK))
 
+    def directory(self, name: str) -> None:
+        files.write_all(self._fd, header(f"{name}/", 0, kind=b"5", mode=0o755))
+
     def finish(self) -> None:
         files.write_all(self._fd, bytes(2 * _BLOCK))
 
 
-def header(name: str, size: int) -> bytes:
-    """A ustar header of a file of root's, dated at the epoch.
-
-    Sizes above 8 GiB are in base 256, as GNU tar has them.
-    """
+def header(name: str, size: int, *, kind: bytes = b"0", mode: int = 0o444) -> bytes:
+    """A ustar header of root's, dated at the epoch; sizes above 8 GiB in base 256 as GNU does."""
     raw = name.encode()
     if len(raw) > 100:
         raise ImageError(f"archive: a member's name is too long: {name!a}")
@@ -52,12 +52,12 @@ def header(name: str, size: int) -> bytes:
     block = b"".join(
         (
             raw.ljust(100, b"\0"),
-            b"0000444\0",
+            b"%07o\0" % mode,
             b"0000000\0" * 2,
             length,
             b"00000000000\0",
             b" " * 8,
-            b"0",
+            kind,
             bytes(100),
             b"ustar\x0000",
             bytes(64),

@@ -71,6 +71,14 @@ def test_the_store_is_an_oci_layout_for_skopeo(podpy: Podpy) -> None:
 
 
 @pytest.mark.needs("skopeo")
+@pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])
+def test_an_ordinary_users_skopeo_reads_saved_archives(podpy: Podpy, transport: str) -> None:
+    podpy("save", "--format", transport, "-o", "saved.tar", BUSYBOX)
+    skopeo(podpy, "copy", "-q", f"{transport}:saved.tar", "dir:copied")
+    assert (podpy.directory / "copied" / "manifest.json").exists()
+
+
+@pytest.mark.needs("skopeo")
 @pytest.mark.parametrize("transport", ["oci-archive", "docker-archive", "oci", "dir"])
 def test_what_skopeo_copied_loads_with_its_digest(podpy: Podpy, transport: str) -> None:
     source = f"oci:{podpy.store}/content:{BUSYBOX}"
