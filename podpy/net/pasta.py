@@ -147,18 +147,23 @@ def start(
     log, null = open_log(), os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     command = [program, "--foreground", "--quiet", "--stderr", "--pid", fifo]
     command += arguments(settings, mappings)
+    # Inherited, and as the streams it does not use: pasta opens the network namespace when it is
+    # in the user namespace already, where /proc/PID/fd is closed to it, and later versions close
+    # every descriptor above 2 first.
+    given = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in namespaces] or [null, null]
     if namespaces:
-        command += ["--userns", namespaces[0], "--netns", namespaces[1]]
+        command += ["--userns", "/proc/self/fd/0", "--netns", "/proc/self/fd/1"]
     else:
         command.append(str(pid))
     try:
-        helper = spawn_with_parent(command, (null, null, log))
+        helper = spawn_with_parent(command, (*given, log))
     except BaseException:
         os.close(ready)
         os.close(log)
         raise
     finally:
-        os.close(null)
+        for fd in {*given, null}:
+            os.close(fd)
     return Helper("pasta", helper, ready_fd=ready, log_fd=log)
 
 

@@ -136,6 +136,14 @@ def test_namespaces_of_another_container(podpy: Podpy, busybox: str) -> None:
     assert joined == os.readlink("/proc/self/ns/net")
 
 
+def test_pasta_where_another_containers_namespace_is_joined(podpy: Podpy, busybox: str) -> None:
+    host.require("pasta")
+    podpy("run", "-d", "--name", "lender", "--network", "none", busybox, "sleep", "60")
+    joins = ("--uts=container:lender", "--network=pasta")
+    joined = podpy("run", "--rm", *joins, busybox, "ls", "/sys/class/net").lines
+    assert "lo" in joined and len(joined) == 2
+
+
 def test_a_private_ipc_namespace_is_not_joined(podpy: Podpy, busybox: str) -> None:
     podpy("create", "--name", "private", "--ipc=private", busybox)
     done = podpy.fails("run", "--rm", "--ipc=container:private", busybox)
