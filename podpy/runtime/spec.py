@@ -94,7 +94,8 @@ class Namespaces:
     """The plan: flags of the namespaces to make, and those to join of other containers.
 
     ``join`` pairs a living process with the flags of the namespaces it lends.
-    The user namespace is joined first (kernel: without it the others are EPERM).
+    The user namespace is joined first (kernel: without it the others are EPERM);
+    ``user`` says whether it is ``new`` or one of those (``join``).
     """
 
     new: int
