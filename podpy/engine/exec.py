@@ -8,6 +8,7 @@ import os
 from podpy.engine import environment, payload
 from podpy.errors import CannotInvoke, StateError, UsageError
 from podpy.kernel import libc
+from podpy.model import Status
 from podpy.records import record, replace
 from podpy.runtime import join
 from podpy.storage import containers
@@ -61,6 +62,11 @@ def exec(ctx: Context, name: str, options: ExecOptions) -> int:
 
 def _entry(container: Container, options: ExecOptions, preserved: int) -> join.Entry:
     made, state = container.record, container.state
+    if state.status == Status.PAUSED:
+        raise CannotInvoke(
+            f"container {made.name} is paused, unpause the container before exec",
+            hint=f"`podpy unpause {made.name}`",
+        )
     if not state.status.can_exec() or state.init is None:
         raise CannotInvoke(
             f"container {made.name} is not running ({state.status}): can only create exec sessions"

@@ -52,8 +52,15 @@ def _summaries(store: Store) -> Iterator[ImageSummary]:
     sizes: dict[str, int] = {}
     for name in records:
         known = by_image[name.image]
-        if name.reference or not known:
+        if not known or (name.reference and not _is_said(name, known)):
             yield _summary(store, name, known, sizes)
+
+
+def _is_said(name: Name, known: tuple[str, ...]) -> bool:
+    """Docker gives a digest no row of its own where the image has a tag in that repository."""
+    repository, at, _ = name.reference.partition("@")
+    tagged = (other.rpartition(":")[0] for other in known if "@" not in other)
+    return bool(at) and repository in tagged
 
 
 def _summary(

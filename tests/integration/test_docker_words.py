@@ -69,6 +69,21 @@ def test_what_cannot_be_done_to_a_stopped_container(podpy: Podpy, busybox: str) 
     podpy("rm", "x")
 
 
+def test_a_paused_container_says_so(podpy: Podpy, busybox: str) -> None:
+    podpy("run", "-d", "--name", "p", *NO_NETWORK, busybox, "top")
+    podpy("pause", "p")
+    assert "is paused, unpause the container" in podpy.fails("exec", "p", "true", code=126).stderr
+    podpy("rm", "-f", "p")
+
+
+def test_maps_of_inspect_are_in_order_and_name_published_ports(podpy: Podpy, busybox: str) -> None:
+    published = ("-p", "127.0.0.1::80", "-p", "127.0.0.1::443", "--expose", "9")
+    podpy("create", "--name", "x", *published, "-l", "z=1", "-l", "a=2", busybox, "true")
+    shown = podpy("inspect", "-f", "{{json .Config.Labels}} {{json .Config.ExposedPorts}}", "x")
+    assert shown.text == '{"a":"2","z":"1"} {"443/tcp":{},"80/tcp":{},"9/tcp":{}}'
+    podpy("rm", "x")
+
+
 # --- removal
 
 
@@ -172,7 +187,9 @@ def test_a_push_and_a_pull_as_docker_tells_them(
     again = podpy("pull", f"{name}:latest")
     assert again.stderr.splitlines()[-1] == f"Status: Image is up to date for {name}:latest"
 
-    podpy("rmi", "-f", name)
+    podpy("pull", "-q", f"{name}@{digest}")
+    assert len(podpy("images", name, "--noheading").lines) == 1, "the tag's row says it"
+    podpy("rmi", "-a", "-f")
     done = podpy("run", "--rm", *NO_NETWORK, name, "echo", "here")
     assert done.stderr.splitlines()[0] == f"Unable to find image '{name}:latest' locally"
     assert done.text == "here"
