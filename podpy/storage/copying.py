@@ -162,7 +162,7 @@ def _copy_file(source: int, target: int, name: str, status: os.stat_result) -> N
             return
         writing = os.open(name, _O_NEW, 0o600, dir_fd=target)
         try:
-            _copy_data(reading, writing)
+            copy_data(reading, writing)
             _copy_attributes(reading, writing)
         finally:
             os.close(writing)
@@ -170,7 +170,7 @@ def _copy_file(source: int, target: int, name: str, status: os.stat_result) -> N
         os.close(reading)
 
 
-def _copy_data(reading: int, writing: int) -> None:
+def copy_data(reading: int, writing: int) -> None:
     """By sharing the blocks, else inside the kernel, else by reading and writing."""
     try:
         fcntl.ioctl(writing, _FICLONE, reading)

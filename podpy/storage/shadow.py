@@ -11,6 +11,10 @@ With ``userxattr`` the kernel follows these marks only from the lowest layer
 with metadata to data-only layers, and only from 6.16 on: so a shadow is of all
 layers of an image, merged.  It is made once per image and map (about 17 µs a
 file) and lies beside the topmost layer, so it goes when that goes.
+
+The kernel reads the layers as the container's root.  A map like ``auto`` does
+not know the owners that files have there, so that root may read only what
+everybody may: the few other files (``/etc/shadow``, ``/root``) are copied.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from podpy.errors import StoreError
 from podpy.kernel import process, userns
 from podpy.model import IdMapping
 from podpy.storage import staging
+from podpy.storage.copying import copy_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +47,7 @@ _END = IdMapping(inside=0, outside=0, count=0)
 _CAPABILITY = "security.capability"
 _CAPABILITY_V3 = 0x03000000
 _REVISION_MASK = 0xFF000000
+_READ, _SEARCH = 4, 1
 
 
 def is_supported() -> bool:
@@ -137,6 +143,25 @@ class Shifts:
     def __init__(self, base: IdMap, wanted: IdMap) -> None:
         self.uid = shift(base.uid, wanted.uid)
         self.gid = shift(base.gid, wanted.gid)
+        self._base, self._wanted = base, wanted
+
+    def allows(self, status: os.stat_result, bit: int) -> bool:
+        """Whether the wanted map's root may read (4) or search (1) a file of the layers.
+
+        It has power over files whose owner and group its map knows.
+        """
+        everybody = bit | bit << 3
+        if status.st_mode & everybody == everybody:
+            return True
+        sides = (
+            (self._base.uid, self._wanted.uid, status.st_uid),
+            (self._base.gid, self._wanted.gid, status.st_gid),
+        )
+        for base, wanted, number in sides:
+            outside = _outside(base, number)
+            if outside is None or _inside(wanted, outside) is None:
+                return False
+        return True
 
     def capability(self, value: bytes) -> bytes:
         """A ``security.capability`` that holds for the root of the wanted map.
@@ -199,7 +224,11 @@ class _Maker:
         self._shifts = shifts
         self._links: dict[int, str] = {}
 
-    def directory(self, sources: Sequence[int], shadow: int, path: str) -> None:
+    def directory(
+        self, sources: Sequence[int], shadow: int, path: str, *, reachable: bool = True
+    ) -> None:
+        """``reachable``: the container's root gets as far as here in the layers."""
+        reachable = reachable and all(self._shifts.allows(os.fstat(fd), _SEARCH) for fd in sources)
         stacks: dict[str, _Stack] = {}
         for source in sources:
             for name in os.listdir(source):
@@ -209,48 +238,53 @@ class _Maker:
                 else:
                     stacks[name] = _Stack(source, status)
         for name, stack in stacks.items():
-            self._entry(stack, shadow, name, f"{path}/{name}")
+            self._entry(stack, shadow, name, f"{path}/{name}", reachable)
         self._dress(sources[0], shadow, os.fstat(sources[0]))
 
-    def _entry(self, stack: _Stack, shadow: int, name: str, path: str) -> None:
+    def _entry(self, stack: _Stack, shadow: int, name: str, path: str, reachable: bool) -> None:
         status = stack.status
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
-            self._subdirectory(stack, shadow, name, path)
+            self._subdirectory(stack, shadow, name, path, reachable)
         elif kind == stat.S_IFREG:
-            self._regular(stack.sources[0], shadow, name, path, status)
+            redirect = path if reachable and self._shifts.allows(status, _READ) else ""
+            self._regular(stack, shadow, name, path, redirect)
         elif kind != stat.S_IFCHR:  # the only such device is 0:0, a whiteout: nothing is there
             self._special(stack.sources[0], shadow, name, status)
 
-    def _subdirectory(self, stack: _Stack, shadow: int, name: str, path: str) -> None:
+    def _subdirectory(
+        self, stack: _Stack, shadow: int, name: str, path: str, reachable: bool
+    ) -> None:
         os.mkdir(name, 0o700, dir_fd=shadow)
         flags = files.O_DIR | os.O_NOFOLLOW
         below = [os.open(name, flags, dir_fd=source) for source in stack.sources]
         made = os.open(name, flags, dir_fd=shadow)
         try:
-            self.directory(below, made, path)
+            self.directory(below, made, path, reachable=reachable)
         finally:
             for fd in (*below, made):
                 os.close(fd)
 
-    def _regular(
-        self, source: int, shadow: int, name: str, path: str, status: os.stat_result
-    ) -> None:
+    def _regular(self, stack: _Stack, shadow: int, name: str, path: str, redirect: str) -> None:
+        """A file whose data is at ``redirect`` in the layers; copied where that is empty."""
+        status = stack.status
         if status.st_nlink > 1:
             first = self._links.setdefault(status.st_ino, path)
             if first != path:
                 os.link(first[1:], name, src_dir_fd=self._root, dst_dir_fd=shadow)
                 return
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        original = os.open(name, flags, dir_fd=source)
+        original = os.open(name, flags, dir_fd=stack.sources[0])
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         made = os.open(name, flags, 0o600, dir_fd=shadow)
         try:
-            # The size comes from the shadow, the blocks from the layer.
-            os.ftruncate(made, status.st_size)
-            if status.st_size:
+            if not redirect:
+                copy_data(original, made)
+            elif status.st_size:
+                # The size comes from the shadow, the blocks from the layer.
+                os.ftruncate(made, status.st_size)
                 os.setxattr(made, _METACOPY, b"")
-                os.setxattr(made, _REDIRECT, os.fsencode(path))
+                os.setxattr(made, _REDIRECT, os.fsencode(redirect))
             self._dress(original, made, status)
         finally:
             os.close(original)

@@ -68,3 +68,21 @@ def test_layers_are_merged_and_files_point_at_their_data(tmp_path: Path) -> None
     assert (made / "a/kept").stat().st_ino == (made / "a/twin").stat().st_ino
     assert os.readlink(made / "a/link") == "kept"
     assert "user.overlay.opaque" not in os.listxattr(made / "closed")
+
+
+def test_files_that_the_wanted_root_may_not_read_are_copied(tmp_path: Path) -> None:
+    layer, made = tmp_path / "layer", tmp_path / "made"
+    for directory in (layer / "shut/open", layer / "open", made):
+        directory.mkdir(parents=True)
+    for name in ("open/public", "open/private", "shut/open/public"):
+        (layer / name).write_text(name)
+    (layer / "open/private").chmod(0o640)
+    (layer / "shut").chmod(0o700)
+    stranger = IdMap(uid=extents((0, 1 << 31, 1)), gid=extents((0, 1 << 31, 1)))
+
+    shadow.make_shadow([str(layer)], str(made), shadow.Shifts(own_map(), stranger))
+
+    assert os.getxattr(made / "open/public", "user.overlay.metacopy") == b""
+    for name in ("open/private", "shut/open/public"):
+        assert (made / name).read_text() == name
+        assert os.listxattr(made / name) == []
