@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 
 from podpy import files
+from podpy.engine import rootfs
 from podpy.kernel import process
 from podpy.model import ProcessIdentity
 from podpy.records import from_dict, record, to_dict
@@ -25,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from podpy.kernel.userns import IdMap
     from podpy.model import ContainerRecord, Mount
     from podpy.paths import Store
 
@@ -53,12 +55,16 @@ class Fill:
             os.close(target)
 
 
-def plan(store: Store, record: ContainerRecord) -> tuple[Fill, ...]:
+def plan(store: Store, record: ContainerRecord, wanted: IdMap) -> tuple[Fill, ...]:
     """The volumes of a container that are new and empty, reserved for it.
 
-    Ends by :func:`complete` before the payload starts, or by :func:`abandon`.
+    ``wanted`` is the map of its user namespace, whose root they belong to
+    where it does not know the caller.  Ends by :func:`complete` before the
+    payload starts, or by :func:`abandon`.
     """
-    chosen = [mount for mount in record.mounts if _reserve(store, mount)]
+    mounts = [mount for mount in record.mounts if mount.type == "volume" and not mount.subpath]
+    chosen = [mount for mount in mounts if "nocopy" not in mount.options and _reserve(store, mount)]
+    _give(store, [*chosen, *(mount for mount in mounts if "nocopy" in mount.options)], wanted)
     if chosen:
         # Imported before the fork: nothing is imported in the container's namespaces.
         from podpy.storage import copying  # noqa: F401
@@ -72,9 +78,20 @@ def plan(store: Store, record: ContainerRecord) -> tuple[Fill, ...]:
     )
 
 
+def _give(store: Store, mounts: Iterable[Mount], wanted: IdMap) -> None:
+    """New volumes are the container root's, even where the caller is nobody to it."""
+    strange = []
+    for mount in mounts:
+        path = volumes.data_path(store, mount.source)
+        if not wanted.knows_user(os.stat(path).st_uid) and volumes.needs_filling(
+            store, mount.source
+        ):
+            strange.append(path)
+    if strange:
+        rootfs.give_to_root(strange, wanted)
+
+
 def _reserve(store: Store, mount: Mount) -> bool:
-    if mount.type != "volume" or mount.subpath or "nocopy" in mount.options:
-        return False
     marker = _marker(store, mount.source)
     if os.path.exists(marker) and not process.is_alive(_owner(marker)):
         _empty(store, mount.source)
@@ -96,7 +113,9 @@ def _owner(marker: str) -> ProcessIdentity | None:
 
 def _empty(store: Store, name: str) -> None:
     """Back to a new volume: what is there was copied by a start that never came to its end."""
-    staging.discard(store, volumes.data_path(store, name))
+    # In its place: only the owner of a directory may move it to another one, and that is
+    # whoever has it in the image.
+    staging.remove_tree(volumes.data_path(store, name))
     os.mkdir(volumes.data_path(store, name))
     os.chmod(volumes.data_path(store, name), 0o755)
     files.unlink(_marker(store, name))

@@ -15,6 +15,8 @@ from podpy.storage import containers, overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from podpy.engine.context import Context
     from podpy.model import ContainerRecord, IdMapping
     from podpy.storage.overlay import Driver
@@ -86,7 +88,7 @@ def _shifted(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
     base = userns.root_map()
     if wanted == base:
         return made
-    _give_to_root(made, base, wanted)
+    _own_upper(made, wanted)
     from podpy.storage import shadow
 
     if not shadow.is_supported():
@@ -96,23 +98,32 @@ def _shifted(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
     return replace(made, lower=(shadow.ensure(ctx.store, layers, base, wanted),), data=made.lower)
 
 
-def _give_to_root(made: spec.Rootfs, base: IdMap, wanted: IdMap) -> None:
-    """The merged root has the upper directory's owner: make that the container's root.
+def give_to_root(paths: Sequence[str], wanted: IdMap) -> None:
+    """Make the root of the wanted map the owner of directories.
 
     Only a process that has both ids may, and the wanted map may lack ours.
     """
     from podpy.storage import shadow
 
+    base = userns.root_map()
     shifts = shadow.Shifts(base, wanted)
     owner = shifts.uid(0), shifts.gid(0)
+    if owner == (0, 0):
+        return  # their root is the caller
 
     def give() -> int:
-        for path in (made.upper, made.work):
+        for path in paths:
             os.chown(path, *owner)
         return 0
 
-    if os.stat(made.upper).st_uid == os.geteuid() and owner != (0, 0):
-        process.wait(userns.fork_mapped(give, base, mount_ns=False))
+    if process.wait(userns.fork_mapped(give, base, mount_ns=False)):
+        raise HostError(f"{paths[0]}: cannot be given to the container's root")
+
+
+def _own_upper(made: spec.Rootfs, wanted: IdMap) -> None:
+    """The merged root has the upper directory's owner: make that the container's root."""
+    if os.stat(made.upper).st_uid == os.geteuid():
+        give_to_root((made.upper, made.work), wanted)
 
 
 def _by_fuse(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
@@ -131,7 +142,7 @@ def _by_fuse(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
         files.make_directory(f"{own}/{name}", 0o755)
     os.chmod(f"{own}/upper", stat.S_IMODE(os.stat(made.lower[0]).st_mode))
     made = replace(made, upper=f"{own}/upper", work=f"{own}/work", program=program, mapping=shift)
-    _give_to_root(made, base, wanted)
+    _own_upper(made, wanted)
     return made
 
 

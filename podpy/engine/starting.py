@@ -54,7 +54,7 @@ def start(
     directory = store.container(record.id)
     run_directory = store.container_run(record.id)
     files.make_directory(run_directory)
-    fills = _fills(store, record)
+    fills = _fills(ctx, record)
     try:
         order = _order(ctx, record, directory, run_directory, fills=fills, detached=detached)
         order.task["client_wants"] = client_wants
@@ -68,13 +68,13 @@ def start(
         raise
 
 
-def _fills(store: Store, record: ContainerRecord) -> tuple[Fill, ...]:
+def _fills(ctx: Context, record: ContainerRecord) -> tuple[Fill, ...]:
     """The volumes that the image fills on this start."""
     if not any(mount.type == "volume" for mount in record.mounts):
         return ()
     from podpy.engine import filling
 
-    return filling.plan(store, record)
+    return filling.plan(ctx.store, record, rootfs.id_map(ctx, record))
 
 
 def _completion(store: Store, fills: tuple[Fill, ...]) -> Callable[[], None] | None:

@@ -36,6 +36,10 @@ class IdMap:
         """Only the caller's own ids are mapped: no helper is needed to write it."""
         return all(len(m) == 1 and m[0].count == 1 for m in (self.uid, self.gid))
 
+    def knows_user(self, uid: int) -> bool:
+        """Whether a user of the host has a number in the namespace."""
+        return any(m.outside <= uid < m.outside + m.count for m in self.uid)
+
 
 def _read_quietly(path: str) -> bytes:
     try:
