@@ -164,7 +164,7 @@ def test_progress_is_drawn_on_a_terminal(podpy: Podpy, busybox: str, registry: R
     podpy("push", "-q", busybox, name)
     podpy("rmi", "-a", "-f")
     terminal = podpy.terminal("pull", name)
-    terminal.expect("done")
+    terminal.expect("Pull complete")
     assert terminal.wait() == 0
 
 
