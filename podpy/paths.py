@@ -96,6 +96,17 @@ def _make_private(path: str) -> None:
         )
 
 
+def _make_closed(path: str) -> None:
+    """``mkdir -p`` with mode 0700 for every missing part; ``makedirs`` minds the last only."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_closed(os.path.dirname(path))
+        os.mkdir(path, 0o700)
+
+
 class Store:
     """The layout below the store's root and the runtime directory; paths only.
 
@@ -132,7 +143,11 @@ class Store:
         return f"{self.run}/{container_id}"
 
     def prepare(self) -> None:
-        """Make the directories of the store; one ``stat`` when they are there."""
+        """Make the directories of the store; one ``stat`` when they are there.
+
+        All are closed to other users: layers hold setuid programs of whoever
+        made the image, and records the environment of containers.
+        """
         if os.path.isdir(self.tmp):
             return
         for path in (
@@ -144,4 +159,4 @@ class Store:
             self.locks,
             self.tmp,  # last: its presence says that the others are there
         ):
-            os.makedirs(path, 0o700, exist_ok=True)
+            _make_closed(path)
