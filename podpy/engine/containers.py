@@ -160,6 +160,11 @@ def _with_driver(
     driver = rootfs.driver(ctx)
     if driver.name == "vfs" and not ctx.config.storage.driver and progress is not None:
         progress.warn(f"storage driver vfs copies every layer ({'; '.join(driver.reasons)})")
+    space = planned.user_namespace
+    if space.uid_map and driver.name != "vfs" and progress is not None:
+        wanted = userns.IdMap(uid=space.uid_map, gid=space.gid_map)
+        if rootfs.needs_copy(driver.name, wanted):
+            progress.warn("the image is copied: the kernel (before 6.16) cannot shift its owners")
     return replace(planned, driver=driver.name)
 
 

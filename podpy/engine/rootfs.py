@@ -48,11 +48,9 @@ def plan(ctx: Context, record: ContainerRecord, directory: str, wanted: IdMap) -
     files.make_directory(mountpoint)
     if record.rootfs:
         return spec.Rootfs(kind="bind", mountpoint=mountpoint, path=record.rootfs)
-    if record.driver == "vfs":
-        from podpy.storage import vfs
-
-        vfs.ensure(ctx.store, record.layers, f"{directory}/vfs")
-        return spec.Rootfs(kind="bind", mountpoint=mountpoint, path=f"{directory}/vfs")
+    # A copy made by another kernel or driver holds what the container changed.
+    if needs_copy(record.driver, wanted) or os.path.isdir(f"{directory}/vfs"):
+        return _copied(ctx, record, directory, wanted)
     lower = overlay.lower_directories(ctx.store, record.layers)
     _prepare_upper(directory, lower[0])
     made = spec.Rootfs(
@@ -66,6 +64,33 @@ def plan(ctx: Context, record: ContainerRecord, directory: str, wanted: IdMap) -
     if record.driver == "fuse-overlayfs":
         return _by_fuse(ctx, made, wanted)
     return _shifted(ctx, made, wanted)
+
+
+def needs_copy(driver: str, wanted: IdMap) -> bool:
+    """Whether a driver can show images under the wanted map by copying them only.
+
+    fuse-overlayfs runs in the container's user namespace: where that does not
+    know the owner of the layers, it can neither read nor shift all of them.
+    """
+    if driver == "vfs":
+        return True
+    if wanted.knows_user(os.geteuid()):
+        return False
+    from podpy.storage import shadow
+
+    return driver == "fuse-overlayfs" or not shadow.is_supported()
+
+
+def _copied(ctx: Context, record: ContainerRecord, directory: str, wanted: IdMap) -> spec.Rootfs:
+    """A copy of all layers, with the owners that the wanted map needs."""
+    from podpy.storage import shadow, vfs
+
+    base, path = userns.root_map(), f"{directory}/vfs"
+    shifts = shadow.Shifts(base, wanted) if wanted != base else None
+    vfs.ensure(ctx.store, record.layers, path, shifts)
+    if shifts and os.stat(path).st_uid == os.geteuid():
+        give_to_root((path,), wanted)
+    return spec.Rootfs(kind="bind", mountpoint=f"{directory}/rootfs", path=path)
 
 
 def _prepare_upper(directory: str, top: str) -> None:
@@ -141,9 +166,8 @@ def _by_fuse(ctx: Context, made: spec.Rootfs, wanted: IdMap) -> spec.Rootfs:
     for name in ("upper", "work"):
         files.make_directory(f"{own}/{name}", 0o755)
     os.chmod(f"{own}/upper", stat.S_IMODE(os.stat(made.lower[0]).st_mode))
-    made = replace(made, upper=f"{own}/upper", work=f"{own}/work", program=program, mapping=shift)
-    _own_upper(made, wanted)
-    return made
+    # The upper directory stays the caller's: by the mapping that is shown as the container's root.
+    return replace(made, upper=f"{own}/upper", work=f"{own}/work", program=program, mapping=shift)
 
 
 def _fuse_mapping(base: IdMap, wanted: IdMap) -> str:

@@ -13,8 +13,10 @@ Everything here is already imported when a process enters the container.
 
 from __future__ import annotations
 
+import errno
 import os
 
+from podpy.errors import LaunchError
 from podpy.kernel import capabilities as caps
 from podpy.kernel import libc
 
@@ -48,12 +50,21 @@ def apply(
     if seccomp and not no_new_privileges:
         step("load the seccomp filter")
         libc.seccomp_set_filter(seccomp)
-    step("set the groups")
-    if may_set_groups and not credentials.keep_groups:
-        os.setgroups(credentials.groups)
     step(f"become user {credentials.uid}:{credentials.gid}")
-    os.setresgid(credentials.gid, credentials.gid, credentials.gid)
-    os.setresuid(credentials.uid, credentials.uid, credentials.uid)
+    try:
+        if may_set_groups and not credentials.keep_groups:
+            os.setgroups(credentials.groups)
+        os.setresgid(credentials.gid, credentials.gid, credentials.gid)
+        os.setresuid(credentials.uid, credentials.uid, credentials.uid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise LaunchError(
+            f"become user {credentials.uid}:{credentials.gid}: the container's user namespace"
+            " has no such user or group",
+            hint="`podpy info` shows how many ids are mapped; ranges in /etc/subuid and"
+            " /etc/subgid give more",
+        ) from None
     step("set the capabilities")
     caps.set_process(capabilities if credentials.uid == 0 else 0)
     if no_new_privileges:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support import images
+from support import host, images
 from support.podpy import Podpy
 
 QUICK = ("run", "--rm", "--network", "none")
@@ -27,11 +27,21 @@ def private_files(podpy: Podpy) -> str:
 
 
 @pytest.mark.parametrize("options", MAPS, ids=lambda words: str(words[0]))
+@pytest.mark.parametrize("driver", ["overlay", "fuse-overlayfs", "vfs"])
 def test_root_reads_private_files_of_the_image(
-    podpy: Podpy, private_files: str, options: tuple[str, ...]
+    podpy: Podpy, private_files: str, options: tuple[str, ...], driver: str
 ) -> None:
-    done = podpy(*QUICK, *options, private_files, "cat", *PRIVATE)
-    assert done.lines == ["shadow", "root", "data", "deep"]
+    host.require("fuse-overlayfs")
+    command = (*QUICK, *options, private_files, "sh", "-c", f"cat {' '.join(PRIVATE)}; ls -dln /")
+    done = podpy(*command, env={"STORAGE_DRIVER": driver})
+    assert done.lines[:-1] == ["shadow", "root", "data", "deep"]
+    assert done.lines[-1].split()[2:4] == ["0", "0"]
+    assert ("the image is copied" in done.stderr) == (driver == "fuse-overlayfs")
+
+
+def test_a_user_that_is_not_mapped_is_named(podpy: Podpy, busybox: str) -> None:
+    done = podpy.fails(*QUICK, "--userns=auto:size=10", "-u", "1000", busybox, "true")
+    assert "1000:0: the container's user namespace has no such user" in done.stderr
 
 
 @pytest.mark.parametrize("options", MAPS, ids=lambda words: str(words[0]))
