@@ -10,7 +10,10 @@
 set -euo pipefail
 
 checkout=$(cd "$(dirname "$0")/.." && pwd)
-packages=(python3 python3-venv python3-pip uidmap slirp4netns fuse-overlayfs libseccomp2 busybox-static)
+packages=(
+    python3 python3-venv python3-pip uidmap slirp4netns fuse-overlayfs libseccomp2 catatonit
+    busybox-static
+)
 image=localhost/quickstart:latest
 
 say() { printf '==> %s\n' "$*"; }

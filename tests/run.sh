@@ -22,7 +22,7 @@ what=(-m pytest -n 2)
 
 packages=(
     python3 python3-venv python3-pip                # what everything runs on
-    uidmap slirp4netns passt fuse-overlayfs libseccomp2 libzstd1  # what podpy calls at run time
+    uidmap slirp4netns passt fuse-overlayfs libseccomp2 libzstd1 catatonit  # what podpy calls
     busybox-static                                  # what test images are made of
     iproute2 util-linux openssl zstd xz-utils strace # what tests look with
     dbus-daemon python3-dbus python3-gi             # a bus with a manager like systemd's on it

@@ -37,7 +37,8 @@ _ALL_NEW = {
     "uts": libc.CLONE_NEWUTS,
     "cgroup": libc.CLONE_NEWCGROUP,
 }
-_INIT_PROGRAMS = ("catatonit", "tini-static", "docker-init", "tini")
+#: Statically linked ones: the container need not have the libraries of another.
+_INIT_PROGRAMS = ("catatonit", "tini-static", "docker-init")
 _INIT_DIRECTORIES = "/usr/libexec/podman:/usr/lib/podman:/usr/libexec/docker:/usr/bin:/usr/sbin"
 
 
@@ -303,7 +304,7 @@ def _init_program(ctx: Context) -> str:
         if path := process.find_program(name, _INIT_DIRECTORIES):
             return path
     raise HostError(
-        "--init: no init program on this host", hint="install the package catatonit or tini"
+        "--init: no init program on this host", hint="install the package catatonit"
     )
 
 

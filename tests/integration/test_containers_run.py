@@ -84,6 +84,16 @@ def test_a_time_limit_ends_the_container(podpy: Podpy, busybox: str) -> None:
     podpy(*QUICK, "--timeout", "1", busybox, "sleep", "1000", code=137)
 
 
+def test_an_init_reaps_what_the_command_leaves(podpy: Podpy, busybox: str) -> None:
+    host.require("catatonit")
+    orphan = "(sh -c 'sleep 0.1 &'); sleep 0.4; ps -o pid,stat,comm"
+    done = podpy(*QUICK, "--init", busybox, "sh", "-c", orphan)
+    assert done.lines[1].split()[0] == "1"
+    assert "init" in done.lines[1]
+    assert not [line for line in done.lines if "Z" in line.split()[1]]
+    assert podpy(*QUICK, "--init", busybox, "sh", "-c", "exit 7", code=7).stdout == ""
+
+
 def test_streams_that_are_not_attached_are_not_shown(podpy: Podpy, busybox: str) -> None:
     done = podpy(*QUICK, "-a", "stdout", busybox, "sh", "-c", "echo out; echo err >&2")
     assert (done.stdout, done.stderr) == ("out\n", "")
