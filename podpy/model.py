@@ -281,6 +281,7 @@ class ContainerRecord:
     image_digest: str = ""
     layers: tuple[str, ...] = ()
     rootfs: str = ""
+    rootfs_overlay: bool = False
     driver: str = "overlay"
     entrypoint: tuple[str, ...] | None = None
     command: tuple[str, ...] = ()

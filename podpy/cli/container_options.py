@@ -30,7 +30,7 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
     "cidfile": ("--cidfile", "FILE", "Write the container's id to a file."),
     "pidfile": ("--pidfile", "FILE", "Write the process's id to a file."),
     "timeout": ("--timeout", "SECONDS", "Kill the container after that time."),
-    "rootfs": ("--rootfs", "", "IMAGE is a directory that holds the root file system."),
+    "rootfs": ("--rootfs", "", "IMAGE is a directory with the root; DIRECTORY:O keeps it."),
     "pull": ("--pull", "POLICY", "Pull the image: always, missing, newer or never."),
     "platform": ("--platform", "OS/ARCH[/VARIANT]", "Take the image for this platform."),
     "arch": ("--arch", "ARCH", "Take the image for this architecture."),

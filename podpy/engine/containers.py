@@ -115,8 +115,9 @@ def _image(ctx: Context, options: ContainerOptions, progress: Progress | None) -
     """The image to run; None for ``--rootfs``."""
     if not options.rootfs:
         return pulling.find(ctx, options, None if options.quiet else progress)
-    if not os.path.isdir(options.image):
-        raise UsageError(f"--rootfs: {options.image}: no such directory")
+    path, _ = draft.rootfs_directory(options.image)
+    if not os.path.isdir(path):
+        raise UsageError(f"--rootfs: {path}: no such directory")
     return None
 
 
@@ -144,7 +145,9 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
         _remove_namesake(ctx, options.name)
     sources = _Sources(store, plan.wishes)
     try:
-        wanted = plan.record if image is None else _with_driver(ctx, plan.record, progress)
+        wanted = plan.record
+        if image is not None or wanted.rootfs_overlay:
+            wanted = _with_driver(ctx, wanted, progress)
         made = containers.create(store, wanted, lambda path: _populate(path, sources))
         _write_cidfile(store, made)
     except BaseException:
@@ -161,7 +164,7 @@ def _with_driver(
     if driver.name == "vfs" and not ctx.config.storage.driver and progress is not None:
         progress.warn(f"storage driver vfs copies every layer ({'; '.join(driver.reasons)})")
     space = planned.user_namespace
-    if space.uid_map and driver.name != "vfs" and progress is not None:
+    if space.uid_map and planned.layers and driver.name != "vfs" and progress is not None:
         wanted = userns.IdMap(uid=space.uid_map, gid=space.gid_map)
         if rootfs.needs_copy(driver.name, wanted):
             progress.warn("the image is copied: the kernel (before 6.16) cannot shift its owners")

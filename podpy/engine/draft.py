@@ -52,10 +52,16 @@ def build(
     return Draft(record=replace(base, mounts=chosen), wishes=wishes)
 
 
+def rootfs_directory(text: str) -> tuple[str, bool]:
+    """The directory of ``--rootfs PATH[:O]``, and whether it keeps as it is (``O``)."""
+    path = text.removesuffix(":O")
+    return path, path != text
+
+
 def _identity(
     options: ContainerOptions, image: Image | None, around: Surroundings
 ) -> ContainerRecord:
-    rootfs = os.path.normpath(os.path.join(around.cwd, options.image)) if options.rootfs else ""
+    rootfs, keeps = rootfs_directory(options.image) if options.rootfs else ("", False)
     return ContainerRecord(
         id=around.id,
         name=options.name.removeprefix("/"),
@@ -65,7 +71,8 @@ def _identity(
         image_name=(image.names[0] if image.names else options.image) if image else "",
         layers=image.diff_ids if image else (),
         platform=str(image.platform) if image else "",
-        rootfs=rootfs,
+        rootfs=os.path.normpath(os.path.join(around.cwd, rootfs)) if rootfs else "",
+        rootfs_overlay=keeps,
         argv=(),
         network=NetworkMode(kind="none"),
         user_namespace=UserNamespace(),

@@ -46,12 +46,20 @@ def plan(ctx: Context, record: ContainerRecord, directory: str, wanted: IdMap) -
     """
     mountpoint = f"{directory}/rootfs"
     files.make_directory(mountpoint)
-    if record.rootfs:
+    if record.rootfs and not record.rootfs_overlay:
         return spec.Rootfs(kind="bind", mountpoint=mountpoint, path=record.rootfs)
+    if record.rootfs and record.driver == "vfs":
+        raise HostError(
+            f"--rootfs: {record.rootfs}:O needs an overlay, which this host's users have not",
+            hint="copy the directory, and leave :O out",
+        )
     # A copy made by another kernel or driver holds what the container changed.
-    if needs_copy(record.driver, wanted) or os.path.isdir(f"{directory}/vfs"):
+    if not record.rootfs and (
+        needs_copy(record.driver, wanted) or os.path.isdir(f"{directory}/vfs")
+    ):
         return _copied(ctx, record, directory, wanted)
-    lower = overlay.lower_directories(ctx.store, record.layers)
+    layers = overlay.lower_directories(ctx.store, record.layers)
+    lower = (record.rootfs,) if record.rootfs else layers
     _prepare_upper(directory, lower[0])
     made = spec.Rootfs(
         kind=record.driver,
@@ -62,7 +70,9 @@ def plan(ctx: Context, record: ContainerRecord, directory: str, wanted: IdMap) -
         volatile=record.remove,
     )
     if record.driver == "fuse-overlayfs":
-        return _by_fuse(ctx, made, wanted)
+        return _by_fuse(ctx, made, userns.root_map() if record.rootfs else wanted)
+    if record.rootfs:
+        return made  # its owners are as they are: no image's ids
     return _shifted(ctx, made, wanted)
 
 

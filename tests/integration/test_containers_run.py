@@ -220,6 +220,8 @@ def test_a_root_file_system_instead_of_an_image(podpy: Podpy, busybox: str) -> N
     (root / "bin" / "busybox").chmod(0o755)
     done = podpy(*QUICK, "--rootfs", root, "/bin/busybox", "echo", "from a directory")
     assert done.text == "from a directory"
+    podpy(*QUICK, "--rootfs", f"{root}:O", "/bin/busybox", "mkdir", "/new")
+    assert not (root / "new").exists()
     podpy.fails(*QUICK, "--rootfs", podpy.directory / "none", "true")
 
 
@@ -263,7 +265,9 @@ def test_files_in_the_image_keep_their_owners_under_another_map(
 
 
 def test_namespaces_of_another_container(podpy: Podpy, busybox: str) -> None:
-    podpy.run_detached("--name", "lender", "--network", "none", busybox, "sleep", "1000")
+    podpy.run_detached(
+        "--name", "lender", "--network", "none", "--ipc", "shareable", busybox, "sleep", "1000"
+    )
     kinds = ("net", "pid", "ipc", "uts")
     script = "; ".join(f"readlink /proc/1/ns/{k}; readlink /proc/self/ns/{k}" for k in kinds)
     joined = [word for k in ("network", *kinds[1:]) for word in (f"--{k}", "container:lender")]
@@ -290,7 +294,6 @@ def test_namespaces_of_another_container(podpy: Podpy, busybox: str) -> None:
         ("--security-opt", "label=type:x_t"),
         ("--sysctl", "kernel.core_pattern=x"),
         ("--device", "/dev/null:/dev/x:r"),
-        ("--network", "none", "-p", "80"),
         ("-v", "/etc"[1:] + "!:/x"),
         ("--mount", "type=image,src=x,dst=/y"),
         ("--log-driver", "syslog"),
