@@ -303,9 +303,7 @@ def _init_program(ctx: Context) -> str:
     for name in _INIT_PROGRAMS:
         if path := process.find_program(name, _INIT_DIRECTORIES):
             return path
-    raise HostError(
-        "--init: no init program on this host", hint="install the package catatonit"
-    )
+    raise HostError("--init: no init program on this host", hint="install the package catatonit")
 
 
 def _volume_paths(store: Store, record: ContainerRecord) -> dict[str, str]:
