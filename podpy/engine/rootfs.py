@@ -80,11 +80,11 @@ def needs_copy(driver: str, wanted: IdMap) -> bool:
     """Whether a driver can show images under the wanted map by copying them only.
 
     fuse-overlayfs runs in the container's user namespace: where that does not
-    know the owner of the layers, it can neither read nor shift all of them.
+    know all owners that layers have, it can neither read nor shift them.
     """
     if driver == "vfs":
         return True
-    if wanted.knows_user(os.geteuid()):
+    if wanted.covers(userns.root_map()):
         return False
     from podpy.storage import shadow
 

@@ -40,6 +40,21 @@ class IdMap:
         """Whether a user of the host has a number in the namespace."""
         return any(m.outside <= uid < m.outside + m.count for m in self.uid)
 
+    def covers(self, other: IdMap) -> bool:
+        """Whether every host id of another map has a number in this one."""
+        return all(
+            sum(_overlap(extent, ours) for ours in mine) == extent.count
+            for mine, theirs in ((self.uid, other.uid), (self.gid, other.gid))
+            for extent in theirs
+        )
+
+
+def _overlap(one: IdMapping, other: IdMapping) -> int:
+    """How many host ids two extents have in common."""
+    first = max(one.outside, other.outside)
+    last = min(one.outside + one.count, other.outside + other.count)
+    return max(last - first, 0)
+
 
 def _read_quietly(path: str) -> bytes:
     try:

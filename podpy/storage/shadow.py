@@ -43,6 +43,7 @@ _METACOPY = "user.overlay.metacopy"
 _REDIRECT = "user.overlay.redirect"
 _OVERLAY = "user.overlay."
 _OPAQUE = "user.overlay.opaque"
+_FORMAT = "1"  # of the tree: another one makes shadows anew
 _END = IdMapping(inside=0, outside=0, count=0)
 _CAPABILITY = "security.capability"
 _CAPABILITY_V3 = 0x03000000
@@ -73,7 +74,7 @@ def _key(layers: Sequence[str], base: IdMap, wanted: IdMap) -> str:
     from hashlib import sha256
 
     maps = (base.uid, base.gid, wanted.uid, wanted.gid)
-    parts = [os.path.basename(layer) for layer in layers]
+    parts = [_FORMAT, *(os.path.basename(layer) for layer in layers)]
     parts += [f"{m.inside}:{m.outside}:{m.count}" for extents in maps for m in (*extents, _END)]
     return sha256(";".join(parts).encode()).hexdigest()[:32]
 

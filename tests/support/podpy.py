@@ -111,7 +111,8 @@ class Podpy(Tool):
             "containers": self.containers(),
             "names": _names(self.store / "containers" / ".names"),
             "staging": self.staging(),
-            "runtime": _names(self.runtime),
+            # A note for the length of the login: what a logout ends has been told.
+            "runtime": [name for name in _names(self.runtime) if name != "logout-told"],
             "cgroups": self.cgroup.left() if self.cgroup else [],
             "mounts": [line for line in mounts.splitlines() if f" {self.directory}" in line],
         }

@@ -86,3 +86,12 @@ def test_files_that_the_wanted_root_may_not_read_are_copied(tmp_path: Path) -> N
     for name in ("open/private", "shut/open/public"):
         assert (made / name).read_text() == name
         assert os.listxattr(made / name) == []
+
+
+def test_a_map_covers_another_when_it_lacks_none_of_its_host_ids() -> None:
+    base = IdMap(uid=BASE, gid=BASE)
+    keep_id = IdMap(uid=KEEP_ID, gid=KEEP_ID)
+    without_caller = IdMap(uid=extents((0, 100000, 65536)), gid=KEEP_ID)
+    assert keep_id.covers(base)
+    assert not without_caller.covers(base)
+    assert base.covers(without_caller)
