@@ -167,7 +167,10 @@ def _with_driver(
     if space.uid_map and planned.layers and driver.name != "vfs" and progress is not None:
         wanted = userns.IdMap(uid=space.uid_map, gid=space.gid_map)
         if rootfs.needs_copy(driver.name, wanted):
-            progress.warn("the image is copied: the kernel (before 6.16) cannot shift its owners")
+            progress.warn(
+                "the image is copied: neither fuse-overlayfs nor a kernel before 6.16"
+                " can shift its owners"
+            )
     return replace(planned, driver=driver.name)
 
 

@@ -250,7 +250,7 @@ def _plan(
         rootfs=rootfs.plan(ctx, record, directory, id_map),
         namespaces=namespaces,
         id_map=id_map,
-        operations=(*fills, *first, *_accounts(record, directory)),
+        operations=(*fills, *first, *_accounts(record, directory), *_shared_memory(record, joined)),
         late_operations=tuple(last),
         owned=tuple(m.destination for m in spec.in_order(record.mounts) if "U" in m.options),
         read_only_root=record.read_only,
@@ -260,6 +260,17 @@ def _plan(
         interactive=record.interactive,
         loopback=bool(namespaces.new & libc.CLONE_NEWNET),
     )
+
+
+def _shared_memory(
+    record: ContainerRecord, joined: Mapping[str, ProcessIdentity]
+) -> tuple[Operation, ...]:
+    """The lender's ``/dev/shm``, unless something else is mounted there."""
+    if "ipc" not in joined or any(m.destination == "/dev/shm" for m in record.mounts):
+        return ()
+    from podpy.runtime.sharing import SharedMemory
+
+    return (SharedMemory(lender=joined["ipc"]),)
 
 
 def _accounts(record: ContainerRecord, directory: str) -> tuple[Operation, ...]:

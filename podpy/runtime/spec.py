@@ -225,7 +225,7 @@ def pseudo_operations(
             attributes=libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NOEXEC, follow=False,
         )
     )  # fmt: skip
-    if made.ipc_mode in ("private", "shareable", "none"):
+    if made.ipc_mode != "host":
         found.append(
             Filesystem(
                 kind="mqueue", target="/dev/mqueue", attributes=NOSUID_NOEXEC_NODEV, follow=False

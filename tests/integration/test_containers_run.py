@@ -274,6 +274,9 @@ def test_namespaces_of_another_container(podpy: Podpy, busybox: str) -> None:
     same = podpy("run", "--rm", *joined, busybox, "sh", "-c", script).lines
     assert same[0::2] == same[1::2]
     assert len(set(same)) == len(kinds)
+    podpy("exec", "lender", "sh", "-c", "echo shared > /dev/shm/note")
+    quiet = ("run", "--rm", "--network", "none", "--ipc", "container:lender", busybox)
+    assert podpy(*quiet, "cat", "/dev/shm/note").lines == ["shared"]
     done = podpy.fails(
         "run", "--rm", "--network", "container:lender", "--userns", "keep-id", busybox, "true"
     )
