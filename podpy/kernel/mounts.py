@@ -24,7 +24,7 @@ from podpy.records import EMPTY, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     Prepared = tuple[int, ...]
@@ -324,17 +324,7 @@ class Mask:
         return ()
 
     def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
-        try:
-            target = open_in_root(root_fd, self.target, libc.O_PATH)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        if stat.S_ISDIR(os.fstat(target).st_mode):
-            mounted = new_filesystem("tmpfs", ("ro", "nr_blocks=1"), libc.MOUNT_ATTR_RDONLY)
-        else:
-            mounted = libc.open_tree(libc.AT_FDCWD, "/dev/null", libc.OPEN_TREE_CLONE)
-        libc.move_mount(mounted, target)
-        os.close(mounted)
-        os.close(target)
+        cover(root_fd, self.target, _nothing)
 
 
 @record
@@ -350,17 +340,32 @@ class ReadOnly:
         return ()
 
     def execute(self, root_fd: int, prepared: Prepared = ()) -> None:
-        try:
-            target = open_in_root(root_fd, self.target, libc.O_PATH)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        mounted = libc.open_tree(
-            target, "", libc.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH | libc.AT_RECURSIVE
-        )
-        libc.mount_setattr(mounted, set_=libc.MOUNT_ATTR_RDONLY, recursive=True)
-        libc.move_mount(mounted, target)
-        os.close(mounted)
-        os.close(target)
+        cover(root_fd, self.target, _read_only_copy)
+
+
+def cover(root_fd: int, path: str, make: Callable[[int], int]) -> None:
+    """Mount what ``make`` gives for a path's descriptor over that path, if it exists."""
+    try:
+        target = open_in_root(root_fd, path, libc.O_PATH)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    mounted = make(target)
+    libc.move_mount(mounted, target)
+    os.close(mounted)
+    os.close(target)
+
+
+def _nothing(target: int) -> int:
+    if stat.S_ISDIR(os.fstat(target).st_mode):
+        return new_filesystem("tmpfs", ("ro", "nr_blocks=1"), libc.MOUNT_ATTR_RDONLY)
+    return libc.open_tree(libc.AT_FDCWD, "/dev/null", libc.OPEN_TREE_CLONE)
+
+
+def _read_only_copy(target: int) -> int:
+    flags = libc.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH | libc.AT_RECURSIVE
+    mounted = libc.open_tree(target, "", flags)
+    libc.mount_setattr(mounted, set_=libc.MOUNT_ATTR_RDONLY, recursive=True)
+    return mounted
 
 
 def write_sysctl(proc_fd: int, name: str, value: str) -> None:
