@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Write podpy/kernel/seccomp_{tables,default}.py from containers-common's seccomp.json.
+"""Write podpy/kernel/seccomp_{numbers,default}.py from containers-common's seccomp.json.
 
     python3 packaging/seccomp_tables.py [/usr/share/containers/seccomp.json]
 
 Run it when the profile or the names libseccomp knows have changed; a unit test
-compares the result with what libseccomp itself makes of the profile.
+compares the result with what libseccomp itself makes of the profile.  Last run on
+Debian 13: containers-common 0.62.2 (podman 5.4.2), libseccomp 2.6.0.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ sys.path.insert(0, str(ROOT))
 from podpy.kernel import capabilities, seccomp_profile  # noqa: E402
 
 PROFILE = "/usr/share/containers/seccomp.json"
+#: Calls whose rule is more than one capability: seccomp_tables has a rule by each name.
+OWN_RULES = ("bpf", "perf_event_open", "personality", "socket")
 ABIS = {
     "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X32", "SCMP_ARCH_X86"),
     "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
@@ -64,7 +67,7 @@ def rules(document: dict, machine: str) -> dict[str, str]:
             continue
         needs = entry["includes"].get("caps") or entry["excludes"].get("caps")
         for name in entry["names"]:
-            if name in ("personality", "socket"):
+            if name in OWN_RULES:
                 rule = name
             elif needs:
                 rule = needs[0]

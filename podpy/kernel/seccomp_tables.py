@@ -35,10 +35,14 @@ class _Rules:
         allow, refuse = bpf.answer(bpf.ALLOW), bpf.answer(bpf.ERRNO | EPERM)
         unknown = bpf.answer(bpf.ERRNO | ENOSYS)
         self._allow, self._refuse = allow, refuse
+        admin = "CAP_SYS_ADMIN" in capabilities
+        perf = unknown if admin else refuse  # as the profile's rules, in their order, have it
         self._programs = {
             "allow": allow,
             "eperm": refuse,
             "enosys": unknown,
+            "bpf": allow if admin or "CAP_BPF" in capabilities else refuse,
+            "perf_event_open": allow if admin and "CAP_PERFMON" in capabilities else perf,
             "personality": bpf.argument_is_one_of(0, PERSONALITIES, allow, unknown),
             "socket": allow if "CAP_AUDIT_WRITE" in capabilities else _no_audit_socket(),
         }
