@@ -305,7 +305,7 @@ def test_it_is_small(start: Start) -> None:
         [sys.executable, "-IS", "-c", "import posix, select, _socket, time; time.sleep(20)"],
         env={"LC_ALL": "POSIX"},
     )
-    box = start("sleep 20", foreground=False)
+    box = start("exec sleep 20", foreground=False)
     eventually(lambda: "podpy supervisor of web" in box.title(), timeout=5)
     time.sleep(0.3)
     ours, least = memory(box.pid), memory(bare.pid)
@@ -318,7 +318,7 @@ def test_it_is_small(start: Start) -> None:
 def test_it_keeps_nothing_of_the_callers(start: Start, tmp_path: Path) -> None:
     leak = os.open(tmp_path, os.O_RDONLY)
     os.set_inheritable(leak, True)
-    box = start("sleep 20", foreground=False)
+    box = start("exec sleep 20", foreground=False)
     eventually(lambda: "podpy supervisor of web" in box.title(), timeout=5)
     held = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{box.pid}/fd")]
     assert str(tmp_path) not in held
@@ -353,7 +353,7 @@ def test_sigterm_stops_the_payload_and_kills_what_does_not(start: Start) -> None
 
 
 def test_a_time_limit_kills(start: Start) -> None:
-    box = start("sleep 20", timeout=1)
+    box = start("exec sleep 20", timeout=1)
     assert receive(box.client)["x"] == b"137"
 
 
@@ -415,7 +415,7 @@ def test_the_code_for_deleting_trees_is_bundled_whole() -> None:
 
 def test_a_lean_supervisor_imports_built_in_modules_only(start: Start) -> None:
     """Each library that is mapped costs memory in every container's supervisor."""
-    box = start("sleep 20", foreground=False)
+    box = start("exec sleep 20", foreground=False)
     eventually(lambda: "podpy supervisor of web" in box.title(), timeout=5)
     time.sleep(0.2)
     maps = Path(f"/proc/{box.pid}/maps").read_text()
