@@ -388,10 +388,14 @@ class ContainerState:
 
 @record
 class Container:
-    """A container as the outside sees it: what was asked for, and what is."""
+    """A container as the outside sees it: what was asked for, and what is.
+
+    ``problem`` says why its files cannot be read; then the rest is what is known.
+    """
 
     record: ContainerRecord
     state: ContainerState
+    problem: str = ""
 
     @property
     def status(self) -> Status:

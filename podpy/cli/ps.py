@@ -119,8 +119,10 @@ def _size(row: Row) -> str:
 
 
 def status(row: Row) -> str:
-    """``Up 3 seconds``, ``Exited (0) 2 minutes ago``, ``Created``, as docker says it."""
+    """``Up 3 seconds``, ``Exited (0) 2 minutes ago`` as docker says it; ``Damaged`` is ours."""
     state = row.state
+    if row.problem:
+        return "Damaged"
     if row.status == "created":
         return "Created"
     if row.status == "exited":

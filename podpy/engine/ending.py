@@ -61,7 +61,7 @@ def settle(store: Store, record: ContainerRecord) -> ContainerState | None:
     nap = _FIRST_NAP
     while True:
         try:
-            state = containers.read(store, record.id).state
+            state = containers.read_any(store, record.id).state
         except NotFound:
             return None
         if not state.status.is_live:
@@ -111,7 +111,7 @@ def write_state(store: Store, record: ContainerRecord, state: ContainerState) ->
 
 def discard(store: Store, record: ContainerRecord, *, anonymous_volumes: bool = True) -> None:
     """Remove a container that is not live, with its anonymous volumes."""
-    remove_cgroup(record, states.read(store, record.id))
+    remove_cgroup(record, states.known(store, record.id))
     containers.remove(store, record)
     if anonymous_volumes:
         for mount in record.mounts:

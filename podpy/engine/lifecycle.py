@@ -179,8 +179,9 @@ def remove(
 ) -> tuple[Outcome, ...]:
     """Remove containers; live ones with ``force`` only, killed after ``time`` seconds (0)."""
     asked = selection.each(
-        ctx, names, all=all, latest=latest, filters=filters, cidfile=cidfile, ignore=ignore
-    )
+        ctx, names, all=all, latest=latest, filters=filters, cidfile=cidfile, ignore=ignore,
+        damaged=True,
+    )  # fmt: skip
 
     def one(container: Container) -> None:
         if depend:
@@ -193,6 +194,8 @@ def remove(
 
 def _remove(store: Store, container: Container, force: bool, volumes: bool, time: str) -> None:
     record = container.record
+    if container.problem and not force:
+        raise selection.damaged_error(container)
     ended = container.status == Status.STOPPING and not process.is_alive(container.state.init)
     if ended and ending.settle(store, record) is None:
         return  # --rm removed it
@@ -211,7 +214,7 @@ def _remove(store: Store, container: Container, force: bool, volumes: bool, time
             return
     try:
         with launching.hold(store, record):
-            if states.read(store, record.id).status.is_live:
+            if states.known(store, record.id).status.is_live:
                 raise StateError(f"cannot remove container {record.name}: it was started meanwhile")
             ending.discard(store, record, anonymous_volumes=volumes or record.remove)
     except NotFound:

@@ -27,11 +27,12 @@ class Sizes:
 
 @record
 class Row:
-    """One line of ``ps``; ``size`` only where it was asked for."""
+    """One line of ``ps``; ``size`` only where it was asked for, ``problem`` of damaged ones."""
 
     record: ContainerRecord
     state: ContainerState
     size: Sizes | None = None
+    problem: str = ""
     _nested = {"record": ContainerRecord, "state": ContainerState, "size": Sizes}
 
     @property
@@ -88,6 +89,7 @@ def _row(ctx: Context, container: Container, size: bool) -> Row:
         record=container.record,
         state=container.state,
         size=sizes(ctx, container) if size else None,
+        problem=container.problem,
     )
 
 
@@ -105,8 +107,8 @@ def sizes(ctx: Context, container: Container) -> Sizes:
 
 
 def resolve(ctx: Context, name: str) -> Container:
-    """The container of a name, an id, or a unique beginning of an id."""
-    return stored.resolve(ctx.store, name)
+    """The container of a name, an id, or a unique beginning of an id, damaged or not."""
+    return stored.resolve_any(ctx.store, name)
 
 
 # --- port --------------------------------------------------------------------

@@ -35,6 +35,13 @@ _ARM = {
     "armv5tel": "v5",
 }
 
+# What one word of --platform may be (Go's GOOS and GOARCH, as far as there are images for them).
+_SYSTEMS = ("linux", "windows", "freebsd", "darwin")
+_ARCHITECTURES = (
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
+    "ppc64le", "riscv64", "s390x", "wasm",
+)  # fmt: skip
+
 
 def normalise(architecture: str, variant: str = "") -> tuple[str, str]:
     """The OCI spelling of an architecture and its variant."""
@@ -62,15 +69,20 @@ def wanted(platform: str = "", os: str = "", arch: str = "", variant: str = "") 
         raise UsageError("--platform cannot be used with --os, --arch or --variant")
     if platform:
         parts = platform.split("/")
-        if len(parts) == 1:
-            parts = ["linux", *parts] if parts[0].lower() != "linux" else parts
+        if len(parts) == 1 and parts[0].lower() not in _SYSTEMS:
+            if parts[0] and normalise(parts[0])[0] not in _ARCHITECTURES:
+                raise UsageError(
+                    f"--platform {platform!a}: unknown operating system or architecture",
+                    hint="OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64 or linux/arm/v7",
+                )
+            parts = ["linux", *parts]
         if len(parts) > 3 or not all(parts):
             raise UsageError(f"--platform {platform!a}: must be OS/ARCH or OS/ARCH/VARIANT")
         os, arch, variant = (*parts, "", "")[:3]
     own = host()
     if not arch:
         return Platform(
-            os=os or own.os, architecture=own.architecture, variant=variant or own.variant
+            os=os.lower() or own.os, architecture=own.architecture, variant=variant or own.variant
         )
     architecture, variant = normalise(arch, variant)
     return Platform(os=os.lower() or "linux", architecture=architecture, variant=variant)

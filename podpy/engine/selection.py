@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podpy.engine.context import Outcome
-from podpy.errors import NotFound, PodpyError, UsageError
+from podpy.errors import NotFound, PodpyError, StoreError, UsageError
 from podpy.storage import containers
 
 TYPE_CHECKING = False
@@ -23,11 +23,13 @@ def each(
     filters: Iterable[str] = (),
     cidfile: Iterable[str] = (),
     ignore: bool = False,
+    damaged: bool = False,
 ) -> Iterator[tuple[str, Container | PodpyError]]:
     """What was asked for, each with its container or the reason why there is none.
 
     ``all``, ``latest`` and ``filters`` choose among all containers and exclude
-    names.  With ``ignore``, what does not exist is left out.
+    names.  With ``ignore``, what does not exist is left out.  One whose
+    files are damaged is an error, unless the caller takes ``damaged`` ones.
     """
     given = [*names, *(_from_file(path, ignore) for path in cidfile)]
     given = [name for name in given if name]
@@ -35,18 +37,28 @@ def each(
         if given:
             raise UsageError("names and --all, --latest or --filter exclude each other")
         for container in _chosen(ctx, latest, tuple(filters)):
-            yield container.record.id, container
+            yield container.record.id, container if damaged else _whole(container)
         return
     if not given and not cidfile:
         raise UsageError("you must provide at least one container name or id")
     for name in given:
         try:
-            yield name, containers.resolve(ctx.store, name)
+            found = containers.resolve_any(ctx.store, name)
+            yield name, found if damaged else _whole(found)
         except NotFound as error:
             if not ignore:
                 yield name, error
         except PodpyError as error:
             yield name, error
+
+
+def _whole(container: Container) -> Container | PodpyError:
+    return damaged_error(container) if container.problem else container
+
+
+def damaged_error(container: Container) -> StoreError:
+    name = container.record.name
+    return StoreError(f"{name}: {container.problem}", hint=f"`podpy rm -f {name}` removes it")
 
 
 def _from_file(path: str, ignore: bool) -> str:

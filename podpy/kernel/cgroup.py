@@ -174,14 +174,38 @@ def remove(path: str) -> None:
 
 
 def _remove_empty(path: str) -> None:
-    for name in _children(path):
-        _remove_empty(f"{path}/{name}")
     try:
+        _remove_inner(path)
         os.rmdir(path)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise HostError(f"cgroup {path}: cannot be removed: {error.strerror}") from None
+
+
+def _remove_inner(path: str) -> None:
+    """Remove the cgroups below one: a container may nest them deeper than a path is long.
+
+    One descriptor goes down and up again; nobody can move a cgroup meanwhile.
+    """
+    names: list[str] = []
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    fd = os.open(path, flags)
+    try:
+        while (inner := _first_child(fd)) or names:
+            outer, fd = fd, os.open(inner or "..", flags, dir_fd=fd)
+            os.close(outer)
+            if inner:
+                names.append(inner)
+            else:
+                os.rmdir(names.pop(), dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _first_child(fd: int) -> str:
+    with os.scandir(fd) as entries:
+        return next((e.name for e in entries if e.is_dir(follow_symlinks=False)), "")
 
 
 def events(path: str, name: str = "cgroup.events") -> dict[str, str]:
@@ -232,7 +256,10 @@ def _await_event(path: str, key: str, value: str) -> bool:
 
 
 def _children(path: str) -> list[str]:
-    return [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+    try:
+        return [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []  # somebody else removes it, too
 
 
 def _read(path: str) -> str:

@@ -39,11 +39,9 @@ from podpy.kernel import process
 from podpy.model import (
     Container,
     ContainerRecord,
-    ContainerState,
     LogConfig,
     NetworkMode,
     ProcessIdentity,
-    Status,
     UserNamespace,
 )
 from podpy.records import from_dict, replace, to_dict
@@ -129,7 +127,10 @@ def _holder(store: Store, name: str) -> str:
         return ""
     if process.is_alive(owner):
         return container_id
-    record = _find_record(store, container_id)
+    try:
+        record = _find_record(store, container_id)
+    except StoreError:
+        return container_id  # damaged, and still there
     return container_id if record is not None and record.name == name else ""
 
 
@@ -271,28 +272,37 @@ def every(store: Store) -> Iterator[Container]:
     """All containers.  One whose record is damaged is shown as such, so that it can be removed."""
     for container_id in ids(store):
         try:
-            yield read(store, container_id)
+            yield read_any(store, container_id)
         except NotFound:
             continue  # removed since the directory was listed
-        except StoreError as error:
-            yield _damaged(store, container_id, str(error))
 
 
 def resolve(store: Store, text: str) -> Container:
-    """The container of that name, id, or unique beginning of an id."""
+    """The container of that name, id, or unique beginning of an id.
+
+    Raises :class:`StoreError` when its files are damaged.
+    """
+    found = resolve_any(store, text)
+    if found.problem:
+        raise StoreError(found.problem, hint=f"`podpy rm -f {found.record.name}` removes it")
+    return found
+
+
+def resolve_any(store: Store, text: str) -> Container:
+    """The same, also one whose files are damaged: what may be done is to remove it."""
     name = text[1:] if text.startswith("/") else text
     if name and _NAME_REST.issuperset(name):
         held = _reserved_id(store, name)
-        record = _find_record(store, held) if held else None
-        if record is not None and record.name == name:
-            return Container(record=record, state=states.read(store, record.id))
+        found = _find_any(store, held) if held else None
+        if found is not None and found.record.name == name:
+            return found
         return _resolve_id(store, name)
     raise _missing(text)
 
 
 def _resolve_id(store: Store, text: str) -> Container:
     if _is_id(text) and os.path.isdir(store.container(text)):
-        return _read_or_damaged(store, text)
+        return read_any(store, text)
     matches: list[str] = []
     if _HEX.issuperset(text):
         matches = [container_id for container_id in ids(store) if container_id.startswith(text)]
@@ -302,18 +312,33 @@ def _resolve_id(store: Store, text: str) -> Container:
             f"more than one container matches {text!r}: {shown}", hint="give more digits of the id"
         )
     if matches:
-        return _read_or_damaged(store, matches[0])
+        return read_any(store, matches[0])
     for container in every(store):  # a removal that was killed half-way has released the name
         if container.record.name == text:
             return container
     raise _missing(text)
 
 
-def _read_or_damaged(store: Store, container_id: str) -> Container:
+def read_any(store: Store, container_id: str) -> Container:
+    """One container by its full id, even if it is damaged; :class:`NotFound` without one."""
+    found = _find_any(store, container_id)
+    if found is None:
+        raise _missing(container_id)
+    return found
+
+
+def _find_any(store: Store, container_id: str) -> Container | None:
     try:
-        return read(store, container_id)
+        record = _find_record(store, container_id)
     except StoreError as error:
-        return _damaged(store, container_id, str(error))
+        return _damaged(store, container_id, error.message)
+    if record is None:
+        return None
+    try:
+        return Container(record=record, state=states.read(store, container_id))
+    except StoreError as error:
+        state = states.known(store, container_id)
+        return Container(record=record, state=state, problem=error.message)
 
 
 def _missing(text: str) -> NotFound:
@@ -332,14 +357,14 @@ def _find_record(store: Store, container_id: str) -> ContainerRecord | None:
         return None
     if not isinstance(values, dict) or values.get("id") != container_id:
         raise StoreError(f"{path}: is not the record of this container")
-    if values.get("version", 0) > VERSION:
-        raise StoreError(
-            f"{path}: made by a newer podpy (version {values['version']})",
-            hint="use that podpy, or a newer one",
-        )
     try:
+        if values.get("version", 0) > VERSION:
+            raise StoreError(
+                f"{path}: made by a newer podpy (version {values['version']})",
+                hint="use that podpy, or a newer one",
+            )
         return from_dict(ContainerRecord, values)
-    except TypeError as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: {error}") from None
 
 
@@ -359,4 +384,4 @@ def _damaged(store: Store, container_id: str, reason: str) -> Container:
         user_namespace=UserNamespace(),
         log=LogConfig(driver="none"),
     )
-    return Container(record=record, state=ContainerState(status=Status.EXITED, error=reason))
+    return Container(record=record, state=states.known(store, container_id), problem=reason)

@@ -37,6 +37,7 @@ the commands, never by S.
 from __future__ import annotations
 
 from podpy import files
+from podpy.errors import StoreError
 from podpy.kernel import process
 from podpy.model import ContainerState, Status
 from podpy.records import from_dict, replace
@@ -53,8 +54,19 @@ def read(store: Store, container_id: str) -> ContainerState:
         values = files.read_json(path)
     except FileNotFoundError:
         return ContainerState(status=Status.CREATED)
-    state = from_dict(ContainerState, values)
+    try:
+        state = from_dict(ContainerState, values)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: {error}") from None
     return verified(state) if state.status.is_live else state
+
+
+def known(store: Store, container_id: str) -> ContainerState:
+    """The same; of a damaged file that the container has ended, for all we know."""
+    try:
+        return read(store, container_id)
+    except StoreError as error:
+        return ContainerState(status=Status.EXITED, error=error.message)
 
 
 def verified(state: ContainerState) -> ContainerState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ import pytest
 from support import host, images, processes
 from support.fake_registry import FakeRegistry
 from support.podpy import BUSYBOX, Podpy
+from support.polling import eventually
 
 
 def nothing_is_left(podpy: Podpy) -> None:
@@ -175,5 +177,26 @@ def test_a_damaged_record_is_named_and_can_be_removed(podpy: Podpy, busybox: str
     listed = podpy("ps", "-a", "-q", "--no-trunc", code=None)
     assert whole in listed.stdout
     assert "Traceback" not in listed.stderr
-    podpy("rm", "-f", broken)
+    assert podpy("ps", "-a", "-f", "name=broken", "--format", "{{.Status}}").text == "Damaged"
+    assert "rm -f broken" in podpy.fails("start", "broken").stderr
+    podpy("rm", "-f", "broken")
     assert podpy.containers() == [whole]
+
+
+@pytest.mark.parametrize("file", ["container.json", "state.json"])
+@pytest.mark.parametrize("text", ['{"x', "[]", '{"version": 1}'])
+def test_a_live_container_of_damaged_records_goes_by_force_only(
+    podpy: Podpy, busybox: str, file: str, text: str
+) -> None:
+    made = podpy("run", "-d", "--name", "broken", "--network", "none", busybox, "sleep", "1000")
+    directory = podpy.store / "containers" / made.text
+    init = json.loads((directory / "state.json").read_text())["init"]["pid"]
+    (directory / file).write_text(text)
+    assert podpy("ps", "-a", "--format", "{{.Names}} {{.Status}}").text == "broken Damaged"
+    podpy("container", "prune", "-f", code=None)
+    podpy.fails("rm", "broken")
+    assert directory.is_dir()
+    assert Path(f"/proc/{init}").exists()
+    podpy("rm", "-f", "broken")
+    assert not directory.exists()
+    eventually(lambda: not Path(f"/proc/{init}").exists())

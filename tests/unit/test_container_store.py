@@ -186,8 +186,14 @@ def test_a_damaged_record_is_listed_and_can_be_removed(store: Store) -> None:
     Path(store.container(made.id), "container.json").write_text("{")
     (shown,) = containers.every(store)
     assert shown.record.id == made.id
-    assert "container.json" in shown.state.error
-    containers.remove(store, containers.resolve(store, made.id).record)
+    assert "container.json" in shown.problem
+    for name in ("web", made.id, made.id[:12]):
+        with pytest.raises(StoreError, match=r"container\.json"):
+            containers.resolve(store, name)
+        assert containers.resolve_any(store, name) == shown
+    containers.sweep(store)
+    assert os.listdir(store.container_names) == ["web"], "the name is held all the same"
+    containers.remove(store, shown.record)
     assert list(containers.every(store)) == []
 
 

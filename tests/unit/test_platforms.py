@@ -51,9 +51,11 @@ def test_a_single_entry_without_platform_is_taken() -> None:
 
 
 def test_options_are_exclusive_and_checked() -> None:
+    assert platforms.wanted("windows") == platforms.wanted(os="Windows")
+    assert platforms.wanted("windows").os == "windows"
     assert platforms.wanted(arch="armhf") == Platform(os="linux", architecture="arm", variant="v7")
     with pytest.raises(UsageError):
         platforms.wanted("linux/amd64", arch="arm64")
-    for text in ("linux/", "a/b/c/d", "linux//v7"):
+    for text in ("linux/", "a/b/c/d", "linux//v7", "bogus", "/"):
         with pytest.raises(UsageError):
             platforms.wanted(text)
