@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DEEPEST = 200  # levels of a tree that are deleted in their place, a descriptor for each
 
 
 class _ScannerContext:
@@ -277,42 +278,66 @@ def remove_tree(path: str) -> list[str]:
     """Delete a tree as the calling user; return the paths that could not be removed.
 
     Never follows a symbolic link and never leaves the tree: every step goes
-    through a directory descriptor.
+    through a directory descriptor.  A container may have nested directories by
+    the thousand: what lies too deep is moved to the top of the tree first.
     """
-    left: list[str] = []
+    removal = _Removal()
     parent = os.open(os.path.dirname(path) or ".", O_DIR)
     try:
-        _remove_at(parent, os.path.basename(path), path, left)
+        removal.entry(parent, os.path.basename(path), path)
     finally:
         os.close(parent)
-    return left
+    return removal.left
 
 
-def _remove_at(dir_fd: int, name: str, shown: str, left: list[str]) -> None:
-    try:
-        os.unlink(name, dir_fd=dir_fd)
-        return
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EPERM, errno.EACCES):
-            raise
-    try:
-        fd = os.open(name, O_DIR | os.O_NOFOLLOW, dir_fd=dir_fd)
-    except OSError:
-        left.append(shown)
-        return
-    try:
-        for child in _names(fd):
-            _remove_at(fd, child, f"{shown}/{child}", left)
-    finally:
-        os.close(fd)
-    try:
-        os.rmdir(name, dir_fd=dir_fd)
-    except FileNotFoundError:
-        pass
-    except OSError:
-        left.append(shown)
+class _Removal:
+    """One tree on its way out: what could not be deleted, and how deep we are."""
+
+    def __init__(self) -> None:
+        self.left: list[str] = []
+        self._above: list[int] = []  # descriptors, from the top of the tree down
+        self._moved: list[str] = []
+
+    def entry(self, dir_fd: int, name: str, shown: str) -> None:
+        try:
+            os.unlink(name, dir_fd=dir_fd)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.EPERM, errno.EACCES):
+                raise
+        try:
+            if len(self._above) > _DEEPEST:
+                self._move_up(dir_fd, name)
+                return
+            fd = os.open(name, O_DIR | os.O_NOFOLLOW, dir_fd=dir_fd)
+        except OSError:
+            self.left.append(shown)
+            return
+        self._contents(fd, shown)
+        try:
+            os.rmdir(name, dir_fd=dir_fd)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            self.left.append(shown)
+
+    def _move_up(self, dir_fd: int, name: str) -> None:
+        moved = os.urandom(16).hex()
+        os.rename(name, moved, src_dir_fd=dir_fd, dst_dir_fd=self._above[0])
+        self._moved.append(moved)
+
+    def _contents(self, fd: int, shown: str) -> None:
+        self._above.append(fd)
+        try:
+            for child in _names(fd):
+                self.entry(fd, child, f"{shown}/{child}")
+            while self._moved and len(self._above) == 1:
+                child = self._moved.pop()
+                self.entry(fd, child, f"{shown}/{child}")
+        finally:
+            os.close(self._above.pop())
 
 
 def _names(fd: int) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _HELPER_PATIENCE = 2.0  # seconds between SIGTERM and SIGKILL
 
 
@@ -54,14 +55,12 @@ def remove_cgroup(path: str) -> None:
             return
         except OSError:
             _kill_cgroup(path)
+            _remove_inner(path)
             select.poll().poll(2)  # the killed processes are on their way out
 
 
 def _kill_cgroup(path: str) -> None:
     try:
-        for entry in posix.listdir(path):
-            if entry not in (".", "..") and is_directory(f"{path}/{entry}"):
-                remove_cgroup(f"{path}/{entry}")
         fd = posix.open(f"{path}/cgroup.kill", posix.O_WRONLY | posix.O_CLOEXEC)
     except OSError:
         return
@@ -73,11 +72,33 @@ def _kill_cgroup(path: str) -> None:
         posix.close(fd)
 
 
-def is_directory(path: str) -> bool:
+def _remove_inner(path: str) -> None:
+    """Remove the cgroups that a container made below its own: nested without a bound.
+
+    One descriptor goes down and up again; nobody can move a cgroup meanwhile.
+    """
+    names: list[str] = []
     try:
-        return posix.lstat(path).st_mode & 0o170000 == 0o040000
+        fd = posix.open(path, _DIRECTORY)
     except OSError:
-        return False
+        return
+    try:
+        while (inner := _first_directory(fd)) or names:
+            outer, fd = fd, posix.open(inner or "..", _DIRECTORY, dir_fd=fd)
+            posix.close(outer)
+            if inner:
+                names.append(inner)
+            else:
+                posix.rmdir(names.pop(), dir_fd=fd)
+    except OSError:
+        pass  # somebody still runs there: the next attempt begins anew
+    finally:
+        posix.close(fd)
+
+
+def _first_directory(fd: int) -> str:
+    with posix.scandir(fd) as entries:
+        return next((e.name for e in entries if e.is_dir(follow_symlinks=False)), "")
 
 
 def signal_helpers(pidfds: Sequence[int], number: int = _signal.SIGTERM) -> None:
@@ -187,7 +208,13 @@ def write_state(directory: str, state: Mapping[str, Any]) -> None:
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
     fd = posix.open(temporary, flags, 0o600)
     try:
-        posix.write(fd, to_json(dict(state)).encode() + b"\n")
-    finally:
-        posix.close(fd)
-    posix.rename(temporary, path)
+        try:
+            text = to_json(dict(state)).encode() + b"\n"
+            while text:  # a disk that is nearly full takes a part
+                text = text[posix.write(fd, text) :]
+        finally:
+            posix.close(fd)
+        posix.rename(temporary, path)
+    except OSError:
+        unlink(temporary)
+        raise

@@ -9,6 +9,7 @@ from podpy import files
 from podpy.kernel import process, userns
 
 _BLOCK = 512
+_DEEPEST = 200  # levels that are counted: each holds two descriptors
 
 
 def tree(path: str) -> int:
@@ -27,8 +28,17 @@ def tree(path: str) -> int:
 
 
 def _walk(path: str, seen: set[tuple[int, int]]) -> int:
+    fd = os.open(path, files.O_DIR)
+    try:
+        return _sum(fd, seen, 0)
+    finally:
+        os.close(fd)
+
+
+def _sum(fd: int, seen: set[tuple[int, int]], depth: int) -> int:
+    """By descriptor: a container may nest directories deeper than a path is long."""
     total = 0
-    with os.scandir(path) as entries:
+    with os.scandir(fd) as entries:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)
             if (status.st_dev, status.st_ino) in seen:
@@ -36,8 +46,12 @@ def _walk(path: str, seen: set[tuple[int, int]]) -> int:
             if status.st_nlink > 1:
                 seen.add((status.st_dev, status.st_ino))
             total += status.st_blocks * _BLOCK
-            if entry.is_dir(follow_symlinks=False):
-                total += _walk(entry.path, seen)
+            if entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
+                inner = os.open(entry.name, files.O_DIR | os.O_NOFOLLOW, dir_fd=fd)
+                try:
+                    total += _sum(inner, seen, depth + 1)
+                finally:
+                    os.close(inner)
     return total
 
 

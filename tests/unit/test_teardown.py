@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,20 @@ def test_a_name_that_somebody_else_has_by_now_stays(tmp_path: Path) -> None:
     (tmp_path / "name").write_text(json.dumps({"id": "cd" * 32}))
     teardown.retire(task(tmp_path))
     assert (tmp_path / "name").exists()
+
+
+def test_a_state_larger_than_the_room_left_replaces_nothing(tmp_path: Path) -> None:
+    """write(2) on a disk that is nearly full takes a part and says no error."""
+    teardown.write_state(str(tmp_path), {"status": "running"})
+
+    def limited() -> int:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            teardown.write_state(str(tmp_path), {"ports": ["x" * 100] * 100})
+        except OSError:
+            return 0
+        return 1
+
+    assert process.wait(process.fork_child(limited)) == 0
+    assert json.loads((tmp_path / "state.json").read_text()) == {"status": "running"}
+    assert os.listdir(tmp_path) == ["state.json"]
