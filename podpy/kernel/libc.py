@@ -46,6 +46,8 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 O_PATH = 0o10000000
 
+_ATTEMPTS = 128  # of a path whose ".." cannot be proven to stay below the root
+
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
@@ -197,11 +199,22 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(dir_fd: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2): a new descriptor; ``O_CLOEXEC`` is always set."""
+    """openat2(2): a new descriptor; ``O_CLOEXEC`` is always set.
+
+    Where a path has ``..``, any rename or mount on the host at that moment makes
+    the kernel answer EAGAIN rather than be sure of the root: then it is tried again.
+    """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    return _call(
-        "openat2", dir_fd, _char_p(_bytes(path)), ctypes.byref(how), ctypes.sizeof(how), path=path
-    )
+    size = ctypes.sizeof(how)
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _call(
+                "openat2", dir_fd, _char_p(_bytes(path)), ctypes.byref(how), size, path=path
+            )
+        except BlockingIOError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
 
 
 def open_tree(dir_fd: int, path: str, flags: int) -> int:

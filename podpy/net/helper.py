@@ -66,9 +66,11 @@ class Helper:
     def stop(self) -> None:
         """End the helper and reap it (20 ms: do it when nobody waits)."""
         try:
-            os.kill(self.pid, _signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        except (ProcessLookupError, ChildProcessError):
+            # A child that is reaped already has no pid any more: it may be another process's.
+            if os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+                os.kill(self.pid, _signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+        except ChildProcessError:
             pass
         if self.exit_fd >= 0:
             os.close(self.exit_fd)
