@@ -8,7 +8,8 @@
         the payload starts
 
 The payload never ran while the marker is there, so what a stale one covers is
-nobody's data.
+nobody's data; and no other container is started with the volume until the
+marker is gone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 
 from podpy import files
 from podpy.engine import rootfs
+from podpy.errors import StateError
 from podpy.kernel import process
 from podpy.model import ProcessIdentity
 from podpy.records import from_dict, record, to_dict
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from podpy.paths import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NAP = 0.02
 
 
 @record
@@ -62,7 +65,12 @@ def plan(store: Store, record: ContainerRecord, wanted: IdMap) -> tuple[Fill, ..
     where it does not know the caller.  Ends by :func:`complete` before the
     payload starts, or by :func:`abandon`.
     """
-    mounts = [mount for mount in record.mounts if mount.type == "volume" and not mount.subpath]
+    mounts = [mount for mount in record.mounts if mount.type == "volume"]
+    # In one order, so that no two starts wait for each other.
+    for name in sorted({mount.source for mount in mounts}):
+        _await_others(store, name)
+    mounts = [mount for mount in mounts if not mount.subpath]
+    mounts.sort(key=lambda mount: mount.source)
     chosen = [mount for mount in mounts if "nocopy" not in mount.options and _reserve(store, mount)]
     _give(store, [*chosen, *(mount for mount in mounts if "nocopy" in mount.options)], wanted)
     if chosen:
@@ -93,11 +101,32 @@ def _give(store: Store, mounts: Iterable[Mount], wanted: IdMap) -> None:
 
 def _reserve(store: Store, mount: Mount) -> bool:
     marker = _marker(store, mount.source)
-    if os.path.exists(marker) and not process.is_alive(_owner(marker)):
-        _empty(store, mount.source)
-    if not volumes.needs_filling(store, mount.source):
-        return False
-    return files.create_exclusive(marker, files.dumps(to_dict(process.identity())))
+    while volumes.needs_filling(store, mount.source):
+        if files.create_exclusive(marker, files.dumps(to_dict(process.identity()))):
+            return True
+        if _owner(marker) == process.identity():
+            return False  # mounted at two places
+        _await_others(store, mount.source)
+    return False
+
+
+def _await_others(store: Store, name: str) -> None:
+    """Wait while another start fills a volume; undo what one that was killed has left.
+
+    Should it fail, it empties the volume: nobody else may have written there.
+    """
+    marker = _marker(store, name)
+    while os.path.exists(marker):
+        owner = _owner(marker)
+        if owner == process.identity():
+            return
+        with process.Pidfd(owner) as other:
+            if other:
+                other.ended(_NAP)
+                continue
+        with volumes.lock(store, name):
+            if os.path.exists(marker) and _owner(marker) == owner:
+                _empty(store, name)
 
 
 def _marker(store: Store, name: str) -> str:
@@ -121,15 +150,23 @@ def _empty(store: Store, name: str) -> None:
     files.unlink(_marker(store, name))
 
 
-def complete(store: Store, fills: Iterable[Fill]) -> None:
-    """The copies are made: from now on the volumes are as they are."""
+def complete(store: Store, fills: Iterable[Fill], owner: ProcessIdentity) -> None:
+    """The copies that ``owner`` reserved are made: from now on the volumes are as they are.
+
+    Called by S.  P may have been killed meanwhile, and another start have
+    emptied the volume: what we have mounted is not it any more.
+    """
     for fill in fills:
-        volumes.mark_filled(store, fill.volume)
-        files.unlink(_marker(store, fill.volume))
+        with volumes.lock(store, fill.volume):
+            if _owner(_marker(store, fill.volume)) != owner:
+                raise StateError(f"volume {fill.volume}: another start has taken it over")
+            volumes.mark_filled(store, fill.volume)
+            files.unlink(_marker(store, fill.volume))
 
 
 def abandon(store: Store, fills: Iterable[Fill]) -> None:
     """The start failed: undo what was copied, unless it was completed before."""
     for fill in fills:
-        if os.path.exists(_marker(store, fill.volume)):
-            _empty(store, fill.volume)
+        with volumes.lock(store, fill.volume):
+            if _owner(_marker(store, fill.volume)) == process.identity():
+                _empty(store, fill.volume)

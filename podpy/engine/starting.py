@@ -83,7 +83,8 @@ def _completion(store: Store, fills: tuple[Fill, ...]) -> Callable[[], None] | N
         return None
     from podpy.engine import filling
 
-    return lambda: filling.complete(store, fills)
+    owner = process.identity()
+    return lambda: filling.complete(store, fills, owner)
 
 
 def _order(

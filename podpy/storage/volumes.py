@@ -104,18 +104,32 @@ def read(store: Store, name: str) -> Volume:
         values = files.read_json(f"{store.volumes}/{name}/volume.json")
     except FileNotFoundError:
         raise NotFound(f"no such volume: {name}") from None
-    if values.get("version", 0) > VERSION:
-        raise StoreError(f"volume {name}: its record was written by a newer podpy")
-    return _located(store, records.from_dict(Volume, values))
+    except StoreError as error:
+        raise _damaged(name, error.message) from None
+    try:
+        if values.get("version", 0) > VERSION:
+            raise StoreError(f"volume {name}: its record was written by a newer podpy")
+        return _located(store, records.from_dict(Volume, values))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _damaged(name, str(error)) from None
+
+
+def _damaged(name: str, reason: str) -> StoreError:
+    return StoreError(
+        f"volume {name}: its record is damaged: {reason}",
+        hint=f"`podpy volume rm {name}` removes it and its data",
+    )
 
 
 def every(store: Store) -> Iterator[Volume]:
-    """All volumes by name; one that vanishes meanwhile is left out."""
+    """All volumes by name, damaged ones too; one that vanishes meanwhile is left out."""
     for name in files.list_directory(store.volumes):
         try:
             yield read(store, name)
         except NotFound:
             continue
+        except StoreError:
+            yield _located(store, Volume(name=name, created=0.0))
 
 
 def remove(store: Store, name: str) -> None:
@@ -139,11 +153,15 @@ def needs_filling(store: Store, name: str) -> bool:
 
 
 def mark_filled(store: Store, name: str) -> None:
-    """From now on the volume stays as it is, even when it is empty."""
-    with files.lock(f"{store.locks}/volume.{name}"):
-        volume = read(store, name)
-        if not volume.filled:
-            _write(path_of(store, name), records.replace(volume, filled=True))
+    """From now on the volume stays as it is, even when it is empty; under :func:`lock`."""
+    volume = read(store, name)
+    if not volume.filled:
+        _write(path_of(store, name), records.replace(volume, filled=True))
+
+
+def lock(store: Store, name: str) -> files.lock:
+    """The volume's own lock: around what changes whose it is to fill."""
+    return files.lock(f"{store.locks}/volume.{name}")
 
 
 def fill(root: int, destination: str, data: int) -> None:
