@@ -18,7 +18,7 @@ from podpy.storage import containers, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from podpy.model import Container, ContainerRecord, ContainerState
+    from podpy.model import Container, ContainerRecord, ContainerState, ProcessIdentity
     from podpy.paths import Store
 
 SIGKILL = int(_signal.SIGKILL)
@@ -51,21 +51,28 @@ def thaw(state: ContainerState) -> None:
         cgroup.thaw(state.cgroup)
 
 
-def settle(store: Store, record: ContainerRecord) -> ContainerState | None:
+def settle(
+    store: Store, record: ContainerRecord, *, is_held: bool = False
+) -> ContainerState | None:
     """Wait until the end of a container stands in its state; None when it is removed.
 
     Its first process is dead or dying.  With the supervisor dead as well, the
-    state is written, and ``--rm`` carried out, here.
+    state is written, and ``--rm`` carried out, here.  ``is_held`` says that the
+    caller has the container's lock.  Somebody else may start it meanwhile.
     """
     deadline = time.monotonic() + SETTLE
     nap = _FIRST_NAP
+    ending: ProcessIdentity | None = None
     while True:
         try:
             state = containers.read_any(store, record.id).state
         except NotFound:
             return None
         if not state.status.is_live:
-            return _finish(store, record, state)
+            return _finish(store, record, state, is_held)
+        ending = ending or state.init
+        if state.init != ending:
+            return state
         if process.is_alive(state.init) and not process.is_alive(state.supervisor):
             _kill_orphan(state)
         if time.monotonic() > deadline:
@@ -84,11 +91,30 @@ def _kill_orphan(state: ContainerState) -> None:
             init.ended(SETTLE)
 
 
-def _finish(store: Store, record: ContainerRecord, state: ContainerState) -> ContainerState | None:
-    """Do what a dead supervisor left undone."""
+def _finish(
+    store: Store, record: ContainerRecord, state: ContainerState, is_held: bool
+) -> ContainerState | None:
+    """Do what a dead supervisor left undone, unless the container was started meanwhile."""
     supervised = process.is_alive(state.supervisor)
     if supervised or state.status == Status.CREATED:
         return state
+    if is_held:
+        return _act_for_supervisor(store, record, state)
+    from podpy.engine import launching
+
+    try:
+        with launching.hold(store, record):
+            state = containers.read_any(store, record.id).state
+            if state.status.is_live:
+                return state
+            return _act_for_supervisor(store, record, state)
+    except NotFound:
+        return None
+
+
+def _act_for_supervisor(
+    store: Store, record: ContainerRecord, state: ContainerState
+) -> ContainerState | None:
     if record.remove:
         discard(store, record)
         return None

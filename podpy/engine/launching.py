@@ -124,7 +124,7 @@ def _ready(store: Store, record: ContainerRecord) -> ContainerState:
     if state.status == Status.STOPPING:
         from podpy.engine import ending
 
-        settled = ending.settle(store, record)
+        settled = ending.settle(store, record, is_held=True)
         if settled is None:
             raise NotFound(f"container {record.name}: was removed at its end (--rm)")
         state = settled
