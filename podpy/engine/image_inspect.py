@@ -41,6 +41,12 @@ def _config(ctx: Context, image: Image) -> dict[str, Any]:
     return manifests.parse(data, f"image config {image.id}", content.CONFIG_LIMIT)
 
 
+def _history(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What an image says of its making, as far as it has the specification's shape."""
+    entries = config.get("history")
+    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+
+
 def inspect(ctx: Context, name: str) -> dict[str, Any]:
     """The object of ``image inspect``: docker's keys, and podman's beside them."""
     found = images.find_name(ctx, name)
@@ -51,7 +57,7 @@ def inspect(ctx: Context, name: str) -> dict[str, Any]:
     tags = [n.reference for n in known if n.reference and "@" not in n.reference]
     settings = config.get("config") or {}
     size = image_listing.tree_size(ctx.store, image, {})
-    history = config.get("history") or []
+    history = _history(config)
     return {
         "Id": f"sha256:{image.id}",
         "Digest": image.digest,
@@ -104,7 +110,7 @@ def _graph_driver(ctx: Context, image: Image) -> dict[str, Any]:
 def history(ctx: Context, name: str) -> tuple[Step, ...]:
     """The steps an image was made in, the last one first."""
     image = images.find(ctx, name)
-    entries = _config(ctx, image).get("history") or [{} for _ in image.diff_ids]
+    entries = _history(_config(ctx, image)) or [{} for _ in image.diff_ids]
     tags = tuple(
         n.reference for n in names.read_all(ctx.store) if n.image == image.id and n.reference
     )

@@ -64,8 +64,13 @@ def remove(
 
 
 def sweep(store: Store) -> list[str]:
-    """Delete blobs and layers that nothing reaches, and what dead processes left in ``tmp/``."""
+    """Delete blobs and layers that nothing reaches, and what dead processes left in ``tmp/``.
+
+    While the record of a container is damaged, nobody knows what it stands on: all stays.
+    """
     staging.sweep(store)
+    if any(container.problem for container in containers.every(store)):
+        return []
     return collect.collect(
         store, lambda: {layer for c in containers.every(store) for layer in c.record.layers}
     )
@@ -73,7 +78,13 @@ def sweep(store: Store) -> list[str]:
 
 def _remove_one(ctx: Context, text: str, *, force: bool, prune: bool) -> Iterator[Outcome]:
     """One argument: a tag of several goes alone, otherwise the image with it."""
-    found = images.find_name(ctx, text)
+    try:
+        found = images.find_name(ctx, text)
+    except (names.DamagedName, NotFound):
+        gone = names.drop_damaged(ctx.store, images.references_of(ctx, text)) if force else ""
+        if not gone:
+            raise
+        return iter((Outcome(name=f"Untagged: {gone}"),))
     with files.lock(f"{ctx.store.locks}/image.{found.image}"):
         known = [name for name in names.read_all(ctx.store) if name.image == found.image]
         if not known:

@@ -77,6 +77,14 @@ def _candidates(ctx: Context, text: str) -> tuple[str, ...]:
     return tuple(map(str, shortnames.local_candidates(text, ctx.config.registries)))
 
 
+def references_of(ctx: Context, text: str) -> tuple[str, ...]:
+    """What the file of a name may be called: a full reference, or ``@`` and a manifest's hex."""
+    try:
+        return _candidates(ctx, text)
+    except UsageError:
+        return (text,) if text[:1] == "@" and references.is_hex_id(text[1:]) else ()
+
+
 def _by_digest(store: Store, candidates: tuple[str, ...], digest: str) -> Name | None:
     """``name@sha256:…``: any tag of that repository whose manifest or index has the digest."""
     repositories = {references.parse(candidate).name for candidate in candidates}

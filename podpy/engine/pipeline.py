@@ -117,7 +117,9 @@ class Layers:
     def fetch(self, layers: Sequence[tuple[str, Descriptor]], workers: int) -> None:
         """Make every ``(diff id, blob)`` present, as tree and as blob."""
         jobs = []
-        for diff_id, blob in dict(layers).items():
+        # By both digests: one tree may be there twice, compressed in two ways.
+        distinct = {(diff_id, blob.digest): blob for diff_id, blob in layers}
+        for (diff_id, _), blob in distinct.items():
             has_layer = self._importer.has_layer(diff_id)
             has_blob = self._importer.has_blob(blob.digest)
             self._progress.blob(blob.digest, blob.size, present=has_blob)

@@ -7,7 +7,7 @@ import time
 
 from podpy.engine import values
 from podpy.engine.context import Outcome
-from podpy.errors import Conflict, NotFound, PodpyError, UsageError
+from podpy.errors import Conflict, NotFound, PodpyError, StoreError, UsageError
 from podpy.records import replace
 from podpy.storage import containers
 from podpy.storage import volumes as stored
@@ -88,6 +88,7 @@ def remove(
     chosen = [volume.name for volume in stored.every(ctx.store)] if all else [*names]
     if not chosen and not all:
         raise UsageError("you must provide at least one volume name")
+    _check_records(ctx)
     users = _users(ctx)
     return tuple(_remove(ctx, name, users, force) for name in chosen)
 
@@ -110,6 +111,7 @@ def _remove(ctx: Context, name: str, users: Users, force: bool) -> Outcome:
 
 def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tuple[Outcome, ...]:
     """Remove the anonymous volumes (``all``: every volume) that no container uses."""
+    _check_records(ctx)
     users = _users(ctx)
     found = [v for v in stored.every(ctx.store) if (all or v.anonymous) and not users.get(v.name)]
     from podpy.storage import usage
@@ -120,6 +122,17 @@ def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tu
         outcome = _remove(ctx, volume.name, users, True)
         done.append(replace(outcome, freed=0 if outcome.error else size))
     return tuple(done)
+
+
+def _check_records(ctx: Context) -> None:
+    """Nobody knows which volumes a container of a damaged record mounts: none may go."""
+    for container in containers.every(ctx.store):
+        if container.problem:
+            name = container.record.name
+            raise StoreError(
+                f"volumes: container {name} may use them: {container.problem}",
+                hint=f"`podpy rm -f {name}` removes it",
+            )
 
 
 def _users(ctx: Context) -> Users:

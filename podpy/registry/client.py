@@ -19,7 +19,7 @@ from podpy.errors import ImageError, NotFound, RegistryError
 from podpy.records import record
 from podpy.registry import auth, tokens
 from podpy.registry.reference import is_digest
-from podpy.registry.transport import Access, Transport, finish
+from podpy.registry.transport import Access, Transport, finish, redirected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -239,7 +239,7 @@ class Repository:
         location = answer.headers.get("Location", "")
         if not location and not base:
             raise RegistryError(f"{self.name}: started an upload without saying where")
-        return urljoin(base or self.transport.base, location) if location else base
+        return redirected(base or self.transport.base, location) if location else base
 
     def _failure(self, answer: Response, what: str) -> RegistryError | NotFound:
         """The registry's own words, of the size and characters that a terminal can bear."""
@@ -305,9 +305,9 @@ def _read(answer: Response, limit: int, what: str) -> bytes:
 def _tags(data: bytes, name: str) -> list[str]:
     try:
         tags = files.loads(data).get("tags") or []
-    except (ValueError, AttributeError):
+        return [tag for tag in tags if isinstance(tag, str)]
+    except (ValueError, AttributeError, TypeError):
         raise RegistryError(f"{name}: list of tags: not the JSON that was asked for") from None
-    return [tag for tag in tags if isinstance(tag, str)]
 
 
 def _with_query(url: str, **values: str) -> str:

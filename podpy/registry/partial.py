@@ -50,12 +50,17 @@ def sweep() -> int:
     freed = 0
     for name in files.list_directory(directory()):
         path = f"{directory()}/{name}"
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue  # gone since: finished, or swept by somebody else
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            freed += os.fstat(fd).st_size
-            files.unlink(path)
-        except BlockingIOError:
+            held = os.fstat(fd)
+            if os.path.samestat(held, os.stat(path, follow_symlinks=False)):
+                freed += held.st_size
+                files.unlink(path)
+        except (BlockingIOError, FileNotFoundError):
             continue
         finally:
             os.close(fd)

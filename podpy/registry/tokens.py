@@ -26,7 +26,7 @@ from podpy import files
 from podpy.errors import AuthenticationError, RegistryError
 from podpy.records import record
 from podpy.registry.auth import Credentials
-from podpy.registry.transport import Transport, finish
+from podpy.registry.transport import Origin, Transport, finish
 
 # Registries whose token server is elsewhere by their own documentation.
 _KNOWN = {"registry-1.docker.io": "auth.docker.io", "dhi.io": "auth.docker.io"}
@@ -115,7 +115,13 @@ class Authorizer:
         self._lock = threading.Lock()
 
     def request(self, method: str, url: str, scopes: tuple[str, ...], **more: Any) -> Response:
-        """:meth:`Transport.request`, authorized; asks for a new token once on 401."""
+        """:meth:`Transport.request`, authorized; asks for a new token once on 401.
+
+        A URL of another origin (a registry may have uploads sent elsewhere) gets
+        no credentials at all.
+        """
+        if "://" in url and Origin(url) != Origin(self.transport.base):
+            return self.transport.request(method, url, **more)
         used = self._authorization(scopes)
         answer = self.transport.request(method, url, authorization=used, **more)
         if answer.status != 401:

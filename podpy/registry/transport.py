@@ -195,7 +195,7 @@ class Transport:
             if answer.status not in REDIRECTS or not location:
                 return answer
             finish(answer)
-            url = _redirected(url, location)
+            url = redirected(url, location)
             if Origin(url) != first:
                 authorization = ""  # once away it does not come back
             if answer.status == 303:
@@ -294,7 +294,8 @@ def _remembering(
     return type("Pool", (pool,), {"ConnectionCls": made})
 
 
-def _redirected(url: str, location: str) -> str:
+def redirected(url: str, location: str) -> str:
+    """Where a ``Location`` points; never from https to http, nor to another scheme."""
     target = urljoin(url, location)
     scheme = urlsplit(target).scheme
     if scheme not in ("http", "https"):

@@ -189,7 +189,13 @@ def inflated(source: int) -> Iterator[bytes]:
     while len(start) < inflate.LONGEST_MAGIC and (data := os.read(source, 1 << 20)):
         start += data
     decompressor = inflate.decompressor(inflate.kind_of(start))
-    yield from decompressor.feed(start)
-    while data := os.read(source, 1 << 20):
-        yield from decompressor.feed(data)
+    stored = given = 0
+    data = start
+    while data:
+        stored += len(data)
+        for piece in decompressor.feed(data):
+            given += len(piece)
+            inflate.check_bomb("archive", stored, given)
+            yield piece
+        data = os.read(source, 1 << 20)
     decompressor.finish()

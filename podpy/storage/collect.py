@@ -30,13 +30,18 @@ class Pins:
         self._path = staging.create(store, "pins")
 
     def add(self, digest: str) -> None:
+        """Pin a digest, no collector being between its look at the pins and its deletions."""
+        with files.lock(f"{self._store.locks}/collect", shared=True):
+            self._mark(digest)
+
+    def _mark(self, digest: str) -> None:
         path = f"{self._path}/{content.hex_of(digest)}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def hold(self, digest: str, path: str) -> bool:
         """Pin a digest and say whether what it names is there, with nobody in between."""
         with files.lock(f"{self._store.locks}/collect", shared=True):
-            self.add(digest)
+            self._mark(digest)
             return os.path.exists(path)
 
     def close(self) -> None:

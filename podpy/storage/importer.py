@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from podpy.model import Image
     from podpy.paths import Store
 
-# A stream that inflates more than this many times its size is a bomb, but for its
-# first BOMB_FLOOR bytes: real layers of repetitive text reach 20, gzip's end is 1032.
-BOMB_RATIO = 200
-BOMB_FLOOR = 256 << 20
 _CHUNK = 1 << 20
 _QUEUED = 8
 
@@ -212,11 +208,7 @@ class Sink:
     def _pass_on(self, data: bytes) -> None:
         for piece in self._inflater.feed(data):
             self.inflated += len(piece)
-            if self.inflated > BOMB_FLOOR and self.inflated > BOMB_RATIO * self._writer.size:
-                raise ImageError(
-                    f"layer: {self._writer.size} bytes inflate to more than {self.inflated}:"
-                    " a decompression bomb"
-                )
+            inflate.check_bomb("layer", self._writer.size, self.inflated)
             self._stage.put(piece)
 
     def _consume(self, piece: bytes) -> None:
@@ -240,6 +232,9 @@ class Sink:
             )
         diff_id = f"sha256:{digits}"
         summary = self._tree.finish() if self._tree is not None else {}
+        pins = self._importer.pins  # before anything appears that a collector could take
+        pins.add(diff_id)
+        pins.add(f"sha256:{self._writer.hash.hexdigest()}")
         blob = self._writer.commit(media_type or self._media_type())
         layer = Layer(
             diff_id=diff_id,
@@ -252,9 +247,7 @@ class Sink:
             boot=process.current_boot(),
             created=time.time(),
         )
-        self._importer.pins.add(blob.digest)
         if self._tree is not None:
-            self._importer.pins.add(diff_id)
             self._tree.publish(layer, summary)
         return layer
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20
 LONGEST_MAGIC = 6
+# A stream that inflates more than this many times its size is a bomb, but for its
+# first BOMB_FLOOR bytes: real layers of repetitive text reach 20, gzip's end is 1032.
+BOMB_RATIO = 200
+BOMB_FLOOR = 256 << 20
 ZSTD_WINDOW_LOG = 27  # 128 MiB, what every zstd decoder grants by default
 
 _MAGIC = (
@@ -110,6 +114,14 @@ class _Gzip(_Framed):
                 yield piece
             if frame.eof or not (data or len(piece) == PIECE):
                 return
+
+
+def check_bomb(what: str, stored: int, inflated: int) -> None:
+    """:class:`ImageError` when ``stored`` bytes have become more than they may."""
+    if inflated > BOMB_FLOOR and inflated > BOMB_RATIO * stored:
+        raise ImageError(
+            f"{what}: {stored} bytes inflate to more than {inflated}: a decompression bomb"
+        )
 
 
 def decompressor(kind: str) -> Plain | _Framed:

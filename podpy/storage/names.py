@@ -13,14 +13,14 @@ import errno
 import os
 
 from podpy import files, records
-from podpy.errors import StoreError
+from podpy.errors import ImageError, StoreError
 from podpy.model import Descriptor
 from podpy.records import record
 from podpy.storage.content import hex_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from podpy.paths import Store
 
@@ -28,6 +28,10 @@ VERSION = 1
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:@")
 REFERENCE_ANNOTATION = "org.opencontainers.image.ref.name"
 _LAYOUT = '{"imageLayoutVersion":"1.0.0"}'
+
+
+class DamagedName(StoreError):
+    """The file of a name that cannot be read; the name itself is known by the file's."""
 
 
 @record
@@ -78,13 +82,46 @@ def _read_file(path: str) -> Name | None:
         if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
             return None
         raise
+    except StoreError as error:
+        raise _damaged(path, error.message) from None
     version = values.get("version") if isinstance(values, dict) else None
-    if not isinstance(version, int) or version > VERSION:
+    if not isinstance(version, int):
+        raise _damaged(path, f"{path}: not the record of a name")
+    if version > VERSION:
         raise StoreError(
             f"{path}: format version {version!a} is newer than this podpy knows",
             hint="use the podpy that wrote it, or a newer one",
         )
-    return records.from_dict(Name, values)
+    try:
+        found = records.from_dict(Name, values)
+        hex_of(found.manifest.digest)
+        quote(found.reference + found.image)
+    except (AttributeError, TypeError, ValueError, ImageError) as error:
+        raise _damaged(path, f"{path}: {error}") from None
+    return found
+
+
+def _damaged(path: str, message: str) -> DamagedName:
+    from urllib.parse import unquote
+
+    return DamagedName(message, hint=f"`podpy rmi -f {unquote(os.path.basename(path))}` removes it")
+
+
+def drop_damaged(store: Store, references: Iterable[str]) -> str:
+    """Remove the first of these names whose file is damaged, and return it.
+
+    ``@<manifest hex>`` means an image without a name.
+    """
+    for reference in references:
+        path = f"{store.names}/{quote(reference)}"
+        with files.lock(f"{store.locks}/index"):
+            try:
+                _read_file(path)
+            except DamagedName:
+                files.unlink(path)
+                files.sync_directory(store.names)
+                return reference
+    return ""
 
 
 def read_all(store: Store) -> Iterator[Name]:

@@ -200,3 +200,52 @@ def test_a_live_container_of_damaged_records_goes_by_force_only(
     podpy("rm", "-f", "broken")
     assert not directory.exists()
     eventually(lambda: not Path(f"/proc/{init}").exists())
+
+
+def test_what_a_damaged_container_may_use_stays(podpy: Podpy, busybox: str) -> None:
+    made = podpy(
+        "run", "-d", "--name", "broken", "--network", "none", "-v", "data:/data", busybox,
+        "sleep", "1000",
+    ).text  # fmt: skip
+    record = podpy.store / "containers" / made / "container.json"
+    whole = record.read_text()
+    record.write_text(whole.replace('"version":1', '"version":99', 1))
+    assert "rm -f broken" in podpy.fails("volume", "prune", "-a", "-f").stderr
+    assert "rm -f broken" in podpy.fails("volume", "rm", "data").stderr
+    podpy("rmi", "-f", busybox)
+    record.write_text(whole)
+    assert podpy("exec", "broken", "ls", "/bin/busybox").text == "/bin/busybox"
+    assert podpy("volume", "ls", "-q").text == "data"
+    podpy("rm", "-f", "broken")
+    podpy("volume", "rm", "data")
+
+
+DAMAGED = ['{"x', "[]", '{"version": 1}', '{"version": 1, "reference": 5, "manifest": 7}', ""]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_name_goes_as_its_hint_says(podpy: Podpy, busybox: str, text: str) -> None:
+    podpy("tag", busybox, "localhost/victim:1")
+    (path,) = (podpy.store / "names").glob("*victim*")
+    path.write_text(text)
+    for words in (["images"], ["image", "prune", "-f"], ["tag", busybox, "localhost/more:1"]):
+        assert "`podpy rmi -f localhost/victim:1`" in podpy.fails(*words).stderr
+    podpy.fails("rmi", "localhost/victim:1")
+    assert path.exists()
+    podpy("rmi", "-f", "localhost/victim:1")
+    assert not path.exists()
+    podpy("run", "--rm", "--network", "none", busybox, "true")
+    assert "victim" not in podpy("images").text
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_volume_is_listed_and_can_be_removed(podpy: Podpy, text: str) -> None:
+    podpy("volume", "create", "broken")
+    podpy("volume", "create", "whole")
+    (podpy.store / "volumes/broken/volume.json").write_text(text)
+    assert podpy("volume", "ls", "-q").lines == ["broken", "whole"]
+    podpy("volume", "prune", "-f")
+    shown = podpy.fails("volume", "inspect", "broken", code=None)
+    assert "`podpy volume rm broken`" in shown.stderr
+    podpy("volume", "rm", "broken")
+    assert podpy("volume", "ls", "-q").text == "whole"

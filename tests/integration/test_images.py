@@ -199,6 +199,17 @@ def test_a_decompression_bomb_stops_early_and_leaves_nothing(
     assert podpy.staging() == []
 
 
+@pytest.mark.parametrize("verb", [("load", "-i"), ("import",)])
+def test_an_archive_that_is_a_bomb_stops_early(podpy: Podpy, verb: tuple[str, ...]) -> None:
+    path = podpy.directory / "tmp" / "bomb.tar.gz"
+    path.write_bytes(bomb(gzip.compress, 10 << 30))
+    done = podpy.fails(*verb, path)
+    assert "decompression bomb" in done.stderr
+    inflated = int(done.stderr.partition("more than ")[2].partition(":")[0])
+    assert inflated < 300 << 20, "of ten GiB"
+    assert podpy.staging() == []
+
+
 # --- names -----------------------------------------------------------------------
 
 

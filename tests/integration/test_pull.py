@@ -227,3 +227,30 @@ def test_an_interrupted_pull_ends_at_once_and_leaves_nothing(
     assert "Traceback" not in done.stderr
     assert podpy("images", "-q", "--filter", "reference=*interrupted*").text == ""
     assert podpy.staging() == []
+
+
+def test_what_a_killed_pull_leaves_is_found_by_prune(podpy: Podpy, server: FakeRegistry) -> None:
+    server.image("killed", "1", noisy())
+    reached = threading.Event()
+
+    def hang(request: Request, answer: Answer) -> None:
+        reached.set()
+        threading.Event().wait(30)
+
+    server.blob_hook(hang)
+    child = podpy.start("pull", "-q", f"{server.address}/killed:1")
+    assert reached.wait(20)
+    child.signal(signal.SIGKILL)
+    child.wait(10)
+    assert podpy.staging(), "the test has killed it too late"
+    podpy("image", "prune", "-f")
+    assert podpy.staging() == []
+
+
+def test_one_tree_compressed_in_two_ways_is_two_blobs(podpy: Podpy, server: FakeRegistry) -> None:
+    layer = noisy().bytes()
+    packed = [gzip.compress(layer, level, mtime=0) for level in (0, 9)]
+    server.manifest("twice", "1", server.document(images.image_config([layer, layer]), packed))
+    name = f"{server.address}/twice:1"
+    podpy("pull", "-q", name)
+    podpy("save", "--format", "oci-archive", "-o", podpy.directory / "twice.tar", name)

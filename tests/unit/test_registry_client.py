@@ -460,3 +460,57 @@ def test_a_proxy_is_spoken_to_with_its_own_credentials_and_no_others(
     assert asked.path == f"{prefix}/v2/app/manifests/1"
     assert asked.headers["proxy-authorization"].startswith("Basic ")
     assert "authorization" not in asked.headers
+
+
+# --- uploads
+
+
+def upload_to(server: FakeRegistry, location: str) -> None:
+    def begin(request: Request) -> Answer | None:
+        return Answer(202, {"Location": location}) if request.method == "POST" else None
+
+    server.hooks.append(begin)
+
+
+def test_no_credentials_reach_where_a_registry_has_an_upload_sent(
+    server: FakeRegistry, other: FakeRegistry
+) -> None:
+    server.require_basic("me", "secret")
+    upload_to(server, f"{other.url}/elsewhere")
+    other.hooks.append(lambda r: Answer(201) if r.method == "PUT" else None)
+    blob = blob_of(server, b"x" * 100)
+    target = repository(server, credentials=auth.Credentials(username="me", password="secret"))
+    url = target.start_upload(blob.digest)
+    target.send_all(url, blob, lambda: iter([b"x" * 100]))
+    assert server.authorizations()
+    assert [request.body for request in other.requests] == [b"x" * 100]
+    assert other.authorizations() == []
+
+
+def test_an_upload_to_another_scheme_is_refused(server: FakeRegistry) -> None:
+    upload_to(server, "ftp://a.io/x")
+    with pytest.raises(RegistryError, match="ftp"):
+        repository(server).start_upload(blob_of(server, b"x").digest)
+
+
+@pytest.mark.parametrize("tags", [5, True, {"a": 1}, [1, None]])
+def test_tags_that_are_none(server: FakeRegistry, tags: Any) -> None:
+    body = json.dumps({"tags": tags}).encode()
+    server.hooks.append(lambda r: Answer(body=body) if "/tags/" in r.path else None)
+    try:
+        assert set(repository(server).tags()) <= {"a"}
+    except RegistryError as error:
+        assert "list of tags" in error.message
+
+
+# --- what was not finished
+
+
+def test_a_download_that_goes_while_all_are_swept(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_cache.mkdir(parents=True)
+    (own_cache / "left").write_bytes(b"12345")
+    monkeypatch.setattr(partial.files, "list_directory", lambda _: ["gone", "left"])
+    assert partial.sweep() == 5
+    assert list(own_cache.iterdir()) == []
