@@ -49,6 +49,11 @@ def build(
     base = _running(base, options, about, config)
     wishes = _wishes(options, about, config, around)
     chosen = tuple(wish.mount for wish in wishes)
+    if options.sysctl and any(mount.destination == "/proc" for mount in chosen):
+        raise UsageError(
+            "--sysctl: cannot be set where something else is mounted on /proc",
+            hint="leave that mount out, or set it in the container",
+        )
     return Draft(record=replace(base, mounts=chosen), wishes=wishes)
 
 

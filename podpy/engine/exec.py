@@ -11,6 +11,7 @@ from podpy.kernel import libc
 from podpy.model import Status
 from podpy.records import record, replace
 from podpy.runtime import join
+from podpy.runtime.shield import Shield
 from podpy.storage import containers
 
 TYPE_CHECKING = False
@@ -48,7 +49,10 @@ def exec(ctx: Context, name: str, options: ExecOptions) -> int:
     container = containers.resolve(ctx.store, name)
     entry = _entry(container, options, preserved)
     if not (options.tty or options.detach):
-        return join.wait(join.start(entry).pid)
+        with Shield(entry.stdio) as shield:
+            session = join.start(replace(entry, stdio=shield.stdio))
+            shield.release()
+            return join.wait(session.pid)
     from podpy.runtime import sessions
 
     if options.detach:

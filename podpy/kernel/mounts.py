@@ -249,15 +249,35 @@ class Overlay:
 
 
 def own_tree(root_fd: int, path: str, uid: int, gid: int) -> None:
-    """Give a mounted tree to a user, link by link and never through one (the option ``U``)."""
-    top = open_in_root(root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
+    """Give a mounted file or tree to a user, never through a link (the option ``U``).
+
+    Directories are opened anew by their path below the top: they may be nested
+    deeper than a process may hold descriptors, or Python may recurse.
+    """
+    top = open_in_root(root_fd, path, libc.O_PATH)
     try:
-        for _, directories, names, fd in os.fwalk(".", dir_fd=top, follow_symlinks=False):
-            for name in (*directories, *names):
-                os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
-        os.fchown(top, uid, gid)
+        if stat.S_ISDIR(os.fstat(top).st_mode):
+            _own_below(top, uid, gid)
+        os.chown(f"/proc/self/fd/{top}", uid, gid)
     finally:
         os.close(top)
+
+
+def _own_below(top: int, uid: int, gid: int) -> None:
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    resolve = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS
+    waiting = ["."]
+    while waiting:
+        path = waiting.pop()
+        directory = libc.openat2(top, path, flags, resolve=resolve)
+        try:
+            for name in os.listdir(directory):
+                os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append(f"{path}/{name}")
+        finally:
+            os.close(directory)
 
 
 def apply_options(mounted: int, options: tuple[str, ...], *, recursive: bool) -> None:

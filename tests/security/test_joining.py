@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -177,3 +178,35 @@ def test_signal_dispositions_are_the_default(podpy: Podpy, busybox: str) -> None
     look = ("grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
     for how in (("run", "--rm", *NONE, busybox), ("exec", "c"), ("exec", "-i", "c")):
         assert podpy(*how, *look).lines == ["SigBlk:\t" + "0" * 16, "SigIgn:\t" + "0" * 16]
+
+
+# --- the caller's own files --------------------------------------------------------
+
+
+def test_a_file_given_as_stream_cannot_be_opened_anew(podpy: Podpy, busybox: str) -> None:
+    """``/proc/self/fd/N`` of a file opens it with the rights of its owner, who is root inside."""
+    podpy.run_detached("--name", "box", "--network", "none", busybox, "sleep", "1000")
+    source, log = podpy.directory / "source", podpy.directory / "log"
+    source.write_text("precious\n")
+    log.write_text("before\n")
+    script = "cat; echo evil > /proc/self/fd/0; : > /proc/self/fd/1; echo after"
+    with source.open() as reading, log.open("a") as writing:
+        done = subprocess.run(
+            podpy.argv("exec", "-i", "box", "sh", "-c", script),
+            stdin=reading, stdout=writing, stderr=subprocess.PIPE, env=podpy.env, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert source.read_text() == "precious\n"
+    assert log.read_text() == "before\nprecious\nafter\n"
+
+
+def test_output_to_a_file_is_whole_and_not_waited_for_longer(podpy: Podpy, busybox: str) -> None:
+    podpy.run_detached("--name", "box", "--network", "none", busybox, "sleep", "1000")
+    target = podpy.directory / "out"
+    with target.open("wb") as writing:
+        subprocess.run(
+            podpy.argv("exec", "box", "sh", "-c", "sleep 600 & seq 50000"),
+            stdout=writing, env=podpy.env, check=True, timeout=60,
+        )  # fmt: skip
+    assert target.read_bytes().splitlines()[-1] == b"50000"
+    assert target.read_bytes().count(b"\n") == 50000
