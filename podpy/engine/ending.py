@@ -10,6 +10,7 @@ import _signal
 import time
 
 from podpy import files
+from podpy.engine import holding
 from podpy.errors import NotFound, StateError
 from podpy.kernel import process, signals
 from podpy.model import Status
@@ -100,10 +101,8 @@ def _finish(
         return state
     if is_held:
         return _act_for_supervisor(store, record, state)
-    from podpy.engine import launching
-
     try:
-        with launching.hold(store, record):
+        with holding.hold(store, record):
             state = containers.read_any(store, record.id).state
             if state.status.is_live:
                 return state

@@ -7,7 +7,7 @@ import os
 import time
 
 from podpy import files
-from podpy.engine import starting
+from podpy.engine import holding, starting
 from podpy.errors import NotFound, PodpyError, StateError
 from podpy.kernel import process
 from podpy.model import Status
@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from podpy.engine.context import Context
     from podpy.model import Container, ContainerRecord, ContainerState
     from podpy.paths import Store
-
-
-class hold(files.lock):
-    """The container's own lock; :class:`NotFound` when the container is gone."""
-
-    def __init__(self, store: Store, record: ContainerRecord) -> None:
-        super().__init__(f"{store.container(record.id)}/lock")
-        self._name = record.name
-
-    def __enter__(self) -> files.lock:
-        try:
-            return super().__enter__()
-        except FileNotFoundError:
-            raise NotFound(f"container {self._name}: no such container") from None
 
 
 def launch(
@@ -50,7 +36,7 @@ def launch(
     """
     store = ctx.store
     try:
-        with hold(store, record):
+        with holding.hold(store, record):
             state = _ready(store, record)
             if state.status.is_live:
                 return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time as clock
 
-from podpy.engine import ending, launching, selection, values
+from podpy.engine import ending, holding, launching, selection, values
 from podpy.engine.context import Outcome
 from podpy.errors import HostError, NotFound, PodpyError, StateError, UsageError
 from podpy.kernel import process
@@ -213,7 +213,7 @@ def _remove(store: Store, container: Container, force: bool, volumes: bool, time
         if ending.settle(store, record) is None:
             return
     try:
-        with launching.hold(store, record):
+        with holding.hold(store, record):
             if states.known(store, record.id).status.is_live:
                 raise StateError(f"cannot remove container {record.name}: it was started meanwhile")
             ending.discard(store, record, anonymous_volumes=volumes or record.remove)

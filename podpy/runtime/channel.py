@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import select
 
 from podpy import errors
 
@@ -95,9 +96,13 @@ class Channel:
         word, *details = packet.decode(errors="surrogateescape").split(_SEPARATOR)
         return word, details, fds
 
-    def expect(self, kind: str) -> list[str]:
-        """The details of the message of that kind; raises what FAILED carries."""
-        return self._await(kind)[0]
+    def expect(self, kind: str, *, sender: int = -1) -> list[str]:
+        """The details of the message of that kind; raises what FAILED carries.
+
+        ``sender`` is a pidfd: where others hold the far end as well, the death of
+        the one who was to speak is no silence.
+        """
+        return self._await(kind, sender)[0]
 
     def expect_descriptor(self, kind: str) -> int:
         """Like :meth:`expect`, for a message that carries one descriptor."""
@@ -110,12 +115,14 @@ class Channel:
         """Like :meth:`expect`, for a message that may carry descriptors."""
         return self._await(kind)[1]
 
-    def _await(self, kind: str) -> tuple[list[str], list[int]]:
+    def _await(self, kind: str, sender: int = -1) -> tuple[list[str], list[int]]:
         """The next message of that kind; others are kept for when they are asked for.
 
         M and I share one end: I may be READY before M has said that it FORKED.
         """
         while kind not in self._early:
+            if sender >= 0 and not self._has_news(sender):
+                raise _silence(kind)
             word, details, fds = self.receive()
             if word == FAILED:
                 raise revive(details)
@@ -123,6 +130,13 @@ class Channel:
                 raise _silence(kind)
             self._early[word] = (details, fds)
         return self._early.pop(kind)
+
+    def _has_news(self, sender: int) -> bool:
+        """Wait for a message or the sender's death; False when it died without one."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        poll.register(sender, select.POLLIN)
+        return self.fileno() in dict(poll.poll())
 
     def fail(self, step: str, error: BaseException) -> None:
         """Report an exception of a child: the step it broke off, and why."""

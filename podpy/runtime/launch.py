@@ -230,7 +230,7 @@ def _accompany(
     if order.plan.namespaces.user == "new":
         userns.write_maps(maker, order.plan.id_map)
     inner.send(channel.MAPPED)
-    pid = int(inner.expect(channel.FORKED)[0])
+    pid = _forked(inner, maker)
     network.start(pid, tuple(f"/proc/{os.getpid()}/fd/{fd}" for fd in handed))
     who = process.identity(pid)
     os.waitpid(maker, 0)
@@ -248,6 +248,15 @@ def _accompany(
     if word == channel.FAILED:
         raise channel.revive(details)
     return state
+
+
+def _forked(inner: Channel, maker: int) -> int:
+    """The pid of I.  M may be killed when it has forked I and not yet said so."""
+    pidfd = os.pidfd_open(maker)
+    try:
+        return int(inner.expect(channel.FORKED, sender=pidfd)[0])
+    finally:
+        os.close(pidfd)
 
 
 def _running(order: Order, who: ProcessIdentity, ports: tuple[PortMapping, ...]) -> ContainerState:

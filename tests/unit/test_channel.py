@@ -59,3 +59,31 @@ def test_descriptors_travel() -> None:
     os.close(received)
     assert os.read(reading, 2) == b"x"
     os.close(reading)
+
+
+def test_the_death_of_the_one_who_was_to_speak_is_heard_beside_others() -> None:
+    """M may be killed between forking I and saying so, and I holds the same end."""
+    ours, theirs = Channel.pair()
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    pidfd = os.pidfd_open(pid)
+    with ours, theirs:
+        theirs.send(channel.READY)
+        with pytest.raises(errors.LaunchError, match="forked was expected"):
+            ours.expect(channel.FORKED, sender=pidfd)
+    os.close(pidfd)
+    os.waitpid(pid, 0)
+
+
+def test_what_the_dead_had_said_counts() -> None:
+    ours, theirs = Channel.pair()
+    pid = os.fork()
+    if not pid:
+        theirs.send(channel.FORKED, 7)
+        os._exit(0)
+    pidfd = os.pidfd_open(pid)
+    with ours, theirs:
+        assert ours.expect(channel.FORKED, sender=pidfd) == ["7"]
+    os.close(pidfd)
+    os.waitpid(pid, 0)
