@@ -195,7 +195,7 @@ def test_a_decompression_bomb_stops_early_and_leaves_nothing(
     done = podpy.fails("load", "-i", path)
     assert "decompression bomb" in done.stderr
     # Less than a second by itself; the whole ten GiB would take many times this.
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     assert podpy.staging() == []
 
 
