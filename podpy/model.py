@@ -196,7 +196,8 @@ class PortMapping:
     """A published port (or ``count`` of them): host address to container port.
 
     ``host_port`` 0 asks for any free port; with ``choices`` above 1 any free
-    one of so many from ``host_port`` on will do.
+    one of so many from ``host_port`` on will do.  ``masked``: the container sees
+    the clients of this port behind another address than their own.
     """
 
     container_port: int
@@ -205,6 +206,7 @@ class PortMapping:
     protocol: str = "tcp"
     count: int = 1
     choices: int = 1
+    masked: bool = False
 
 
 @record
@@ -229,13 +231,115 @@ class Device:
 class NetworkMode:
     """How a container reaches the network.
 
-    ``kind`` is ``none host slirp4netns pasta container``; ``options`` are what
-    followed the colon, ``target`` is the id of the container that is joined.
+    ``kind`` is ``none host slirp4netns pasta bridge container ns``; ``options``
+    are what followed the colon, ``target`` is the id of the container that is
+    joined, or the path of the namespace.
     """
 
     kind: str
     options: tuple[str, ...] = ()
     target: str = ""
+
+
+@record
+class Subnet:
+    """One subnet of a network: ``subnet`` in CIDR form, its gateway, the leases' range.
+
+    ``first`` and ``last`` bound the addresses that are handed out (``--ip-range``);
+    empty means the whole subnet.
+    """
+
+    subnet: str
+    gateway: str = ""
+    first: str = ""
+    last: str = ""
+
+
+@record
+class Network:
+    """A bridge network as it was created: ``networks/<name>.json``.
+
+    ``interface`` is the bridge device in the shared namespace, ``mtu`` 0 that
+    of the uplink.  ``dns_servers`` are asked instead of the host's resolvers;
+    ``routes`` are pairs of a destination in CIDR form and a gateway.
+    """
+
+    version: int = 1
+    name: str
+    id: str
+    created: float
+    driver: str = "bridge"
+    interface: str = ""
+    subnets: tuple[Subnet, ...] = ()
+    ipv6: bool = False
+    internal: bool = False
+    dns: bool = True
+    dns_servers: tuple[str, ...] = ()
+    isolate: bool = True
+    mtu: int = 0
+    routes: tuple[tuple[str, str], ...] = ()
+    labels: Mapping[str, str] = EMPTY
+    options: Mapping[str, str] = EMPTY
+    _nested = {"subnets": Subnet}
+
+
+@record
+class Attachment:
+    """What was asked for one container on one network; empty means podpy's choice."""
+
+    network: str
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    interface: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@record
+class Endpoint:
+    """A running container's interface on a network: what it got.
+
+    ``address`` and ``address6`` have no prefix length; that is ``prefix`` and
+    ``prefix6``.  Empty texts where the network has no such family.
+    """
+
+    network: str
+    network_id: str = ""
+    interface: str = ""
+    mac: str = ""
+    address: str = ""
+    prefix: int = 0
+    gateway: str = ""
+    address6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@record
+class Egress:
+    """What a container may reach outside (``--egress``); everything else is dropped.
+
+    Each rule is a host name, a wildcard domain ``*.example.org``, an address or
+    a CIDR, each with ``:PORT`` or without.  No rules: nothing at all.
+    """
+
+    rules: tuple[str, ...] = ()
+
+
+@record
+class Denial:
+    """Attempts of a container that its egress policy dropped, counted per destination.
+
+    ``destination`` is an address or, for a refused name, the name; ``when`` the
+    time of the last one.
+    """
+
+    destination: str
+    port: int = 0
+    protocol: str = ""
+    count: int = 1
+    when: float = 0.0
 
 
 @record
@@ -311,6 +415,9 @@ class ContainerRecord:
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: Mapping[str, str] = EMPTY
     network: NetworkMode
+    networks: tuple[Attachment, ...] = ()
+    links: tuple[str, ...] = ()
+    egress: Egress | None = None
     ports: tuple[PortMapping, ...] = ()
     exposed_ports: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
@@ -343,6 +450,8 @@ class ContainerRecord:
         "devices": Device,
         "ulimits": Ulimit,
         "network": NetworkMode,
+        "networks": Attachment,
+        "egress": Egress,
         "ports": PortMapping,
         "user_namespace": UserNamespace,
         "log": LogConfig,
@@ -376,6 +485,8 @@ class ContainerState:
     error: str = ""
     ports: tuple[PortMapping, ...] = ()
     address: str = ""
+    networks: tuple[Endpoint, ...] = ()
+    denied: tuple[Denial, ...] = ()
     cgroup: str = ""
     restarts: int = 0
     _nested = {
@@ -383,6 +494,8 @@ class ContainerState:
         "init": ProcessIdentity,
         "supervisor": ProcessIdentity,
         "ports": PortMapping,
+        "networks": Endpoint,
+        "denied": Denial,
     }
 
 

@@ -8,11 +8,11 @@ import time
 from podpy.engine import values
 from podpy.errors import HostError, StateError, UsageError
 from podpy.files import write_all
+from podpy.kernel.loop import IN, Loop
 from podpy.records import record
 from podpy.runtime import attach as runtime_attach
 from podpy.runtime import frames
 from podpy.runtime.logreader import PARSERS, LogFile
-from podpy.runtime.loop import IN, Loop
 from podpy.storage import containers
 
 TYPE_CHECKING = False

@@ -11,10 +11,10 @@ import time
 
 from podpy.errors import StateError
 from podpy.kernel import process, signals
+from podpy.kernel.loop import IN, OUT, Loop
 from podpy.records import record
 from podpy.runtime import frames, terminal
 from podpy.runtime.logreader import Cursor, k8s_runs
-from podpy.runtime.loop import IN, OUT, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 # This module comes first: the bootstrap finds it at the beginning of the file.
-_SUPERVISOR = ("lean", "frames", "loop", "clients", "logs", "traffic", "teardown", "supervisor")
+_SUPERVISOR = (
+    "runtime.lean",
+    "kernel.loop",
+    "runtime.frames",
+    "runtime.clients",
+    "runtime.logs",
+    "runtime.traffic",
+    "runtime.teardown",
+    "runtime.supervisor",
+)
 _SWEEP = (
     "errors",
     "records",
@@ -91,7 +100,7 @@ def reexecute(
 
     ``entry`` is ``"module:function"``.  Raises ``OSError`` where it is impossible.
     """
-    names = [f"podpy.runtime.{name}" for name in _SUPERVISOR]
+    names = [f"podpy.{name}" for name in _SUPERVISOR]
     if task["remove"] and task.get("sweep"):
         names += [f"podpy.{name}" for name in _SWEEP]
     state = {"entry": entry, "arguments": (task, carried), "descriptors": descriptors}

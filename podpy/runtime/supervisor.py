@@ -22,8 +22,8 @@ import _signal
 import posix
 import time
 
+from podpy.kernel.loop import IN, Loop
 from podpy.runtime import frames, lean, logs, teardown
-from podpy.runtime.loop import IN, Loop
 from podpy.runtime.traffic import Traffic
 
 TYPE_CHECKING = False

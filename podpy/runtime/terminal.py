@@ -10,7 +10,7 @@ import struct
 
 from podpy.errors import UsageError
 from podpy.files import write_all
-from podpy.runtime.loop import IN, OUT, Loop
+from podpy.kernel.loop import IN, OUT, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

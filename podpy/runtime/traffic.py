@@ -17,17 +17,17 @@ import posix
 import sys
 import time
 
+from podpy.kernel.loop import IN, OUT
 from podpy.runtime import frames
 from podpy.runtime.clients import BOUND, Client
-from podpy.runtime.loop import IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from podpy.kernel.loop import Loop
     from podpy.runtime.logs import Log
-    from podpy.runtime.loop import Loop
 
 _STDIN_BOUND = 4 * frames.CHUNK
 _SHORT = 16  # more than any request but input needs
