@@ -1,8 +1,14 @@
-"""rtnetlink(7) in raw messages: what every container start needs, and no more.
+"""rtnetlink(7) in raw messages: what a container's start needs, and no more.
 
 A message is a 16-byte header, a fixed body, then attributes of a length, a
 type and a value, each padded to four bytes.  pyroute2 does all of it and costs
 110 ms to import.
+
+A :class:`Route` talks about the network namespace in which its socket was
+opened, wherever it is used.  Every message goes to an explicit address, the
+kernel's: only then the rights that count are the sender's and not those of
+whoever opened the socket.  So the owner of a user namespace configures the
+network namespaces that belong to it from outside, through sockets it was given.
 """
 
 from __future__ import annotations
@@ -11,6 +17,8 @@ import _socket
 import errno
 import os
 from _struct import calcsize, pack, unpack_from
+
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,62 +29,357 @@ NLMSG_DONE = 3
 NLM_F_REQUEST = 1
 NLM_F_ACK = 4
 NLM_F_DUMP = 0x300
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLM_F_REPLACE = 0x100
 
 RTM_NEWLINK = 16
+RTM_DELLINK = 17
+RTM_GETLINK = 18
+RTM_SETLINK = 19
+RTM_NEWADDR = 20
+RTM_NEWROUTE = 24
+RTM_DELROUTE = 25
 RTM_GETROUTE = 26
+RTM_NEWNEIGH = 28
+RTM_DELNEIGH = 29
+RTM_NEWRULE = 32
+RTM_DELRULE = 33
 
 IFF_UP = 1
+IFLA_ADDRESS = 1
+IFLA_IFNAME = 3
+IFLA_MTU = 4
+IFLA_MASTER = 10
+IFLA_LINKINFO = 18
+IFLA_NET_NS_FD = 28
+IFLA_INFO_KIND = 1
+IFLA_INFO_DATA = 2
+VETH_INFO_PEER = 1
+
+IFA_ADDRESS = 1
+IFA_LOCAL = 2
+IFA_BROADCAST = 4
+IFA_FLAGS = 8
+IFA_F_NODAD = 2
+
+RTA_DST = 1
 RTA_OIF = 4
 RTA_GATEWAY = 5
+RTA_TABLE = 15
+RTN_UNICAST = 1
+RTN_LOCAL = 2
+RTN_UNREACHABLE = 7
+RT_SCOPE_UNIVERSE = 0
+RT_SCOPE_LINK = 253
+RT_SCOPE_HOST = 254
+RT_TABLE_MAIN = 254
+RTPROT_BOOT = 3
 
+FRA_SRC = 2
+FRA_IIFNAME = 3
+FRA_PRIORITY = 6
+FRA_TABLE = 15
+FRA_IP_PROTO = 22
+FRA_SPORT_RANGE = 23
+FR_ACT_TO_TBL = 1
+
+NDA_DST = 1
+NTF_PROXY = 8
+
+NLA_F_NESTED = 0x8000
 LOOPBACK_INDEX = 1  # the first interface of every network namespace
 
 _HEADER = "=IHHII"  # length, type, flags, sequence, port
 _LINK = "=BxHiII"  # family, device type, index, flags, mask of changed flags
+_ADDRESS = "=BBBBI"  # family, prefix length, flags, scope, index
 _ROUTE = "=BBBBBBBBI"  # family, two prefix lengths, tos, table, protocol, scope, type, flags
+_RULE = "=BBBBBBBBI"  # family, two prefix lengths, tos, table, two reserved, action, flags
+_NEIGHBOUR = "=BxxxiHBB"  # family, index, state, flags, type
 _HEADER_SIZE = calcsize(_HEADER)
+_CREATE = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
+_GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH)
+
+
+@record
+class Rule:
+    """ip-rule(8): packets of ``family`` that match are routed by ``table``.
+
+    ``interface`` is the name of the one they came in by, ``source`` an address,
+    ``protocol`` an IP protocol's number; empty and 0 match everything.
+    """
+
+    family: int
+    table: int
+    priority: int
+    interface: str = ""
+    source: str = ""
+    protocol: int = 0
+    source_port: int = 0
+
+
+class Route:
+    """An rtnetlink socket: the links, addresses, routes and rules of one network namespace.
+
+    Addresses are texts, interfaces are named by index.  Methods that make
+    something raise ``FileExistsError`` where it exists already; those that take
+    something away bear that it is gone.
+    """
+
+    def __init__(self, channel: _socket.socket) -> None:
+        self._channel = channel
+
+    @classmethod
+    def open(cls) -> Route:
+        """A socket about the namespace that this process is in."""
+        return cls(open_socket())
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    # --- links ---------------------------------------------------------------
+
+    def index(self, name: str) -> int:
+        """The index of an interface; 0 where there is none of that name."""
+        body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, 0, 0) + _text(IFLA_IFNAME, name)
+        try:
+            for answer in self._exchange(RTM_GETLINK, NLM_F_ACK, body):
+                return int(unpack_from("=BxHi", answer)[2])
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+        return 0
+
+    def links(self) -> dict[str, int]:
+        """All interfaces: name → index."""
+        body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, 0, 0)
+        found = {}
+        for answer in self._exchange(RTM_GETLINK, NLM_F_DUMP, body):
+            name = _attributes(answer[calcsize(_LINK) :])[IFLA_IFNAME]
+            found[name.rstrip(b"\0").decode()] = int(unpack_from("=BxHi", answer)[2])
+        return found
+
+    def add_bridge(self, name: str, mtu: int) -> None:
+        body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
+        body += _text(IFLA_IFNAME, name) + _number(IFLA_MTU, mtu)
+        body += _nested(IFLA_LINKINFO, _text(IFLA_INFO_KIND, "bridge"))
+        self._do(RTM_NEWLINK, _CREATE, body)
+
+    def add_veth(
+        self, name: str, master: int, mtu: int, *, peer: str, peer_mac: str, peer_namespace: int
+    ) -> None:
+        """A veth pair: ``name`` up on the bridge ``master``, ``peer`` in another namespace."""
+        far = pack(_LINK, _socket.AF_UNSPEC, 0, 0, 0, 0)
+        far += _text(IFLA_IFNAME, peer) + _number(IFLA_MTU, mtu)
+        far += _attribute(IFLA_ADDRESS, bytes.fromhex(peer_mac.replace(":", "")))
+        far += _number(IFLA_NET_NS_FD, peer_namespace)
+        info = _text(IFLA_INFO_KIND, "veth") + _nested(
+            IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, far)
+        )
+        body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
+        body += _text(IFLA_IFNAME, name) + _number(IFLA_MTU, mtu) + _number(IFLA_MASTER, master)
+        self._do(RTM_NEWLINK, _CREATE, body + _nested(IFLA_LINKINFO, info))
+
+    def set_up(self, index: int) -> None:
+        self._do(RTM_NEWLINK, NLM_F_ACK, pack(_LINK, _socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP))
+
+    def remove_link(self, index: int) -> None:
+        self._undo(RTM_DELLINK, pack(_LINK, _socket.AF_UNSPEC, 0, index, 0, 0))
+
+    # --- addresses and routes ------------------------------------------------
+
+    def add_address(self, index: int, address: str, prefix: int) -> None:
+        """Usable at once: IPv6's duplicate detection would take a second."""
+        family, packed = _packed(address)
+        body = pack(_ADDRESS, family, prefix, 0, RT_SCOPE_UNIVERSE, index)
+        body += _attribute(IFA_LOCAL, packed) + _attribute(IFA_ADDRESS, packed)
+        if family == _socket.AF_INET:
+            host_bits = (1 << (32 - prefix)) - 1
+            last = (int.from_bytes(packed, "big") | host_bits).to_bytes(4, "big")
+            body += _attribute(IFA_BROADCAST, last)
+        self._do(RTM_NEWADDR, _CREATE, body + _number(IFA_FLAGS, IFA_F_NODAD))
+
+    def add_route(
+        self, subnet: str, *, gateway: str = "", index: int = 0, table: int = RT_TABLE_MAIN,
+        kind: int = RTN_UNICAST,
+    ) -> None:  # fmt: skip
+        """``subnet`` in CIDR form (``0.0.0.0/0`` is the default) by a gateway or an interface."""
+        self._do(RTM_NEWROUTE, _CREATE, _route(subnet, gateway, index, table, kind))
+
+    def remove_route(
+        self, subnet: str, *, gateway: str = "", index: int = 0, table: int = RT_TABLE_MAIN,
+        kind: int = RTN_UNICAST,
+    ) -> None:  # fmt: skip
+        self._undo(RTM_DELROUTE, _route(subnet, gateway, index, table, kind))
+
+    def default_gateways(self) -> list[tuple[int, str]]:
+        """The default routes: interface index and gateway."""
+        found = []
+        for prefix, values in self._routes():
+            if prefix == 0 and RTA_GATEWAY in values and RTA_OIF in values:
+                index = unpack_from("=I", values[RTA_OIF])[0]
+                found.append((index, _text_of(values[RTA_GATEWAY])))
+        return found
+
+    def subnets(self) -> list[str]:
+        """The destinations of all routes but the default ones, in CIDR form."""
+        return [
+            f"{_text_of(values[RTA_DST])}/{prefix}"
+            for prefix, values in self._routes()
+            if RTA_DST in values
+        ]
+
+    def _routes(self) -> Iterator[tuple[int, dict[int, bytes]]]:
+        body = pack(_ROUTE, _socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
+        for answer in self._exchange(RTM_GETROUTE, NLM_F_DUMP, body):
+            yield answer[1], _attributes(answer[calcsize(_ROUTE) :])
+
+    # --- rules and neighbours ------------------------------------------------
+
+    def add_rule(self, rule: Rule) -> None:
+        self._do(RTM_NEWRULE, _CREATE, _rule(rule))
+
+    def remove_rule(self, rule: Rule) -> None:
+        self._undo(RTM_DELRULE, _rule(rule))
+
+    def add_proxy(self, index: int, address: str) -> None:
+        """Answer for ``address`` on that interface (NDP; ``proxy_ndp`` must be set)."""
+        self._do(RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, _proxy(index, address))
+
+    def remove_proxy(self, index: int, address: str) -> None:
+        self._undo(RTM_DELNEIGH, _proxy(index, address))
+
+    # --- the exchange --------------------------------------------------------
+
+    def _do(self, kind: int, flags: int, body: bytes) -> None:
+        for _ in self._exchange(kind, flags, body):
+            pass
+
+    def _undo(self, kind: int, body: bytes) -> None:
+        try:
+            self._do(kind, NLM_F_ACK, body)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+
+    def _exchange(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        """Send one request; the bodies of the answers.  ``OSError`` when the kernel refuses."""
+        header = pack(_HEADER, _HEADER_SIZE + len(body), kind, NLM_F_REQUEST | flags, 1, 0)
+        self._channel.sendto(header + body, (0, 0))
+        found: list[bytes] = []
+        while not self._collect(found):
+            pass
+        yield from found
+
+    def _collect(self, found: list[bytes]) -> bool:
+        """Read one datagram of answers; True when it was the last."""
+        for answer, content in _messages(self._channel.recv(1 << 17)):
+            if answer == NLMSG_ERROR:
+                _raise_error(content)
+                return True
+            if answer == NLMSG_DONE:
+                return True
+            found.append(content)
+        return False
+
+
+def open_socket() -> _socket.socket:
+    """An rtnetlink socket about the current namespace, to keep or to pass on."""
+    return _socket.socket(
+        _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE
+    )
 
 
 def set_loopback_up() -> None:
     """Bring ``lo`` of the current network namespace up; it gets its addresses by itself."""
-    body = pack(_LINK, _socket.AF_UNSPEC, 0, LOOPBACK_INDEX, IFF_UP, IFF_UP)
-    for _ in _exchange(RTM_NEWLINK, NLM_F_ACK, body):
-        pass
+    route = Route.open()
+    try:
+        route.set_up(LOOPBACK_INDEX)
+    finally:
+        route.close()
 
 
 def default_gateways() -> list[tuple[int, str]]:
     """The default routes of the current namespace: interface index and gateway."""
-    found = []
-    body = pack(_ROUTE, _socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
-    for answer in _exchange(RTM_GETROUTE, NLM_F_DUMP, body):
-        family, prefix = unpack_from("=BB", answer)
-        values = _attributes(answer[calcsize(_ROUTE) :])
-        if prefix == 0 and RTA_GATEWAY in values and RTA_OIF in values:
-            index = unpack_from("=I", values[RTA_OIF])[0]
-            found.append((index, _socket.inet_ntop(family, values[RTA_GATEWAY])))
-    return found
-
-
-def _exchange(kind: int, flags: int, body: bytes) -> Iterator[bytes]:
-    """Send one request; the bodies of the answers.  ``OSError`` when the kernel refuses."""
-    header = pack(_HEADER, _HEADER_SIZE + len(body), kind, NLM_F_REQUEST | flags, 1, 0)
-    channel = _socket.socket(
-        _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE
-    )
+    route = Route.open()
     try:
-        # An explicit destination, the kernel: only then the rights that count are
-        # the sender's and not those of whoever opened the socket.
-        channel.sendto(header + body, (0, 0))
-        while True:
-            for answer, content in _messages(channel.recv(1 << 16)):
-                if answer == NLMSG_ERROR:
-                    _raise_error(content)
-                    return
-                if answer == NLMSG_DONE:
-                    return
-                yield content
+        return route.default_gateways()
     finally:
-        channel.close()
+        route.close()
+
+
+# --- bodies ------------------------------------------------------------------
+
+
+def _route(subnet: str, gateway: str, index: int, table: int, kind: int) -> bytes:
+    address, _, prefix = subnet.partition("/")
+    family, packed = _packed(address)
+    scope = RT_SCOPE_UNIVERSE if gateway or kind == RTN_UNREACHABLE else RT_SCOPE_LINK
+    if kind == RTN_LOCAL:
+        scope = RT_SCOPE_HOST
+    if family == _socket.AF_INET6:
+        scope = RT_SCOPE_UNIVERSE
+    body = pack(_ROUTE, family, int(prefix), 0, 0, 0, RTPROT_BOOT, scope, kind, 0)
+    if int(prefix):
+        body += _attribute(RTA_DST, packed)
+    if gateway:
+        body += _attribute(RTA_GATEWAY, _packed(gateway)[1])
+    if index:
+        body += _number(RTA_OIF, index)
+    return body + _number(RTA_TABLE, table)
+
+
+def _rule(rule: Rule) -> bytes:
+    length = (32 if rule.family == _socket.AF_INET else 128) if rule.source else 0
+    body = pack(_RULE, rule.family, 0, length, 0, 0, 0, 0, FR_ACT_TO_TBL, 0)
+    body += _number(FRA_PRIORITY, rule.priority) + _number(FRA_TABLE, rule.table)
+    if rule.interface:
+        body += _text(FRA_IIFNAME, rule.interface)
+    if rule.source:
+        body += _attribute(FRA_SRC, _packed(rule.source)[1])
+    if rule.protocol:
+        body += _attribute(FRA_IP_PROTO, pack("=B", rule.protocol))
+    if rule.source_port:
+        body += _attribute(FRA_SPORT_RANGE, pack("=HH", rule.source_port, rule.source_port))
+    return body
+
+
+def _proxy(index: int, address: str) -> bytes:
+    family, packed = _packed(address)
+    return pack(_NEIGHBOUR, family, index, 0, NTF_PROXY, 0) + _attribute(NDA_DST, packed)
+
+
+def _packed(address: str) -> tuple[int, bytes]:
+    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
+    return family, _socket.inet_pton(family, address)
+
+
+def _text_of(packed: bytes) -> str:
+    family = _socket.AF_INET6 if len(packed) == 16 else _socket.AF_INET
+    return _socket.inet_ntop(family, packed)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = 4 + len(value)
+    return pack("=HH", length, kind) + value + b"\0" * (_aligned(length) - length)
+
+
+def _text(kind: int, value: str) -> bytes:
+    return _attribute(kind, value.encode() + b"\0")
+
+
+def _number(kind: int, value: int) -> bytes:
+    return _attribute(kind, pack("=I", value))
+
+
+def _nested(kind: int, content: bytes) -> bytes:
+    return _attribute(kind | NLA_F_NESTED, content)
+
+
+# --- answers -----------------------------------------------------------------
 
 
 def _messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
