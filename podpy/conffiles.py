@@ -132,7 +132,9 @@ class _Merge:
                 continue
             known = _TABLES[table].__annotations__
             for key, value in values.items():
-                if key in known:
+                if key == "default_subnet_pools":
+                    self.values[table][key] = _pools(path, value)
+                elif key in known:
                     self._set(path, table, key, value)
                 else:
                     self.unused.append(f"{path}: {table}.{key}")
@@ -197,6 +199,20 @@ class _Merge:
         self.registries = replace(
             self.registries, rules=tuple(rules.values()), aliases=aliases, **changes
         )
+
+
+def _pools(path: str, value: object) -> tuple[str, ...]:
+    """``default_subnet_pools``, an array of ``{base = "10.89.0.0/16", size = 24}``."""
+    found = []
+    for entry in value if isinstance(value, list) else [value]:
+        if not isinstance(entry, dict) or set(entry) != {"base", "size"}:
+            raise UsageError(
+                f"{path}: network.default_subnet_pools must be an array of tables, not {value!r}",
+                hint='default_subnet_pools = [{base = "10.89.0.0/16", size = 24}]',
+            )
+        base = _checked(path, "default_subnet_pools: base", "str", entry["base"])
+        found.append(f"{base} {_checked(path, 'default_subnet_pools: size', 'int', entry['size'])}")
+    return tuple(found)
 
 
 def _driver(path: str, name: str) -> str:

@@ -58,9 +58,17 @@ class ContainerDefaults:
 
 @record
 class NetworkDefaults:
-    """``[network]``: how rootless containers reach the network."""
+    """``[network]``: how rootless containers reach the network.
 
+    ``default_network`` is the network of containers that name none, with the
+    subnet ``default_subnet``.  ``default_subnet_pools`` are where new networks
+    get theirs from: each is ``BASE SIZE``, such as ``10.89.0.0/16 24``.
+    """
+
+    default_network: str = ""
     default_rootless_network_cmd: str = ""
+    default_subnet: str = ""
+    default_subnet_pools: tuple[str, ...] = ()
     pasta_options: tuple[str, ...] = ()
 
 

@@ -52,6 +52,25 @@ def test_containers_conf_later_files_win_key_by_key(home: Path) -> None:
     assert len(loaded.files) == 5
 
 
+def test_the_network_table(home: Path) -> None:
+    pools = '[{base="10.89.0.0/16", size=24}, {"base"="10.92.0.0/14", "size"=20}]'
+    write(
+        home / "etc/containers.conf",
+        "[network]\ndefault_network='lan'\ndefault_subnet='10.7.0.0/16'\n"
+        f"default_subnet_pools={pools}\n",
+    )
+    held = config.load().network
+    assert (held.default_network, held.default_subnet) == ("lan", "10.7.0.0/16")
+    assert held.default_subnet_pools == ("10.89.0.0/16 24", "10.92.0.0/14 20")
+
+
+@pytest.mark.parametrize("pools", ["'10.0.0.0/8'", "[{base='10.0.0.0/8'}]", "[{base=1, size=2}]"])
+def test_subnet_pools_that_are_none(home: Path, pools: str) -> None:
+    write(home / "etc/containers.conf", f"[network]\ndefault_subnet_pools={pools}\n")
+    with pytest.raises(UsageError, match="default_subnet_pools"):
+        config.load()
+
+
 def test_an_array_replaces_unless_it_says_append(home: Path) -> None:
     write(home / "usr/containers.conf", "[containers]\nenv=['A=1']\ndns_servers=['1.1.1.1']\n")
     text = "[containers]\nenv=['B=2', {append=true}]\ndns_servers=['9.9.9.9']\n"
