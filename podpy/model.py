@@ -246,13 +246,15 @@ class Subnet:
     """One subnet of a network: ``subnet`` in CIDR form, its gateway, the leases' range.
 
     ``first`` and ``last`` bound the addresses that are handed out (``--ip-range``);
-    empty means the whole subnet.
+    empty means the whole subnet.  ``reserved`` are addresses of things that are no
+    containers, by name (``--aux-address``): they are never handed out.
     """
 
     subnet: str
     gateway: str = ""
     first: str = ""
     last: str = ""
+    reserved: Mapping[str, str] = EMPTY
 
 
 @record

@@ -124,6 +124,8 @@ class Store:
         self.containers = f"{self.root}/containers"
         self.container_names = f"{self.root}/containers/.names"
         self.volumes = f"{self.root}/volumes"
+        self.networks = f"{self.root}/networks"
+        self.events = f"{self.root}/events.jsonl"
         self.locks = f"{self.root}/locks"
         self.tmp = f"{self.root}/tmp"
 
