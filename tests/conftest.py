@@ -6,6 +6,7 @@
 ``users_image``  busybox with users alice and bob, groups and files of theirs
 ``podman``    the peer, with the busybox image, in a store of its own
 ``registry``  a real registry (Debian's docker-registry) on a free loopback port
+``world``     servers and clients on another network, see support/world.py
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from support import host, images, processes
 from support.podman import Podman
 from support.podpy import BUSYBOX, Podpy, clone_template, make_template
 from support.registry import Registry
+from support.world import World, made
 
 TESTS = Path(__file__).parent
 _numbers = itertools.count(1)
@@ -157,6 +159,11 @@ def podman(podman_session: Podman) -> Iterator[Podman]:
     yield podman_session
     podman_session.end_background()
     podman_session("rm", "-f", "-a", "-t", "0", code=None)
+
+
+@pytest.fixture
+def world(watch: processes.Watch) -> Iterator[World]:
+    yield from made(watch)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ packages=(
     uidmap slirp4netns passt fuse-overlayfs libseccomp2 libzstd1 catatonit  # what podpy calls
     busybox-static                                  # what test images are made of
     iproute2 util-linux openssl zstd xz-utils strace # what tests look with
+    nftables iperf3 iputils-ping bind9-dnsutils     # networks, and what tests try them with
     dbus-daemon python3-dbus python3-gi             # a bus with a manager like systemd's on it
     podman crun conmon skopeo umoci docker-registry # peers
     mmdebstrap                                      # the big image, the Debian 13 tree

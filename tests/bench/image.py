@@ -65,3 +65,7 @@ def describe(archive: Path) -> str:
     with tarfile.open(root) as tar:
         entries = sum(1 for _ in tar)
     return f"{root.stat().st_size / 1e6:.0f} MB, {entries} entries"
+
+
+if __name__ == "__main__":
+    big_archive()

@@ -3,17 +3,21 @@
 #
 # Runs as root in a private mount namespace (`unshare --mount --propagation private`) and gives
 # USER what a desktop or a server would: cgroup2 on /sys/fs/cgroup with a subtree of its own, a
-# shared /, usable /dev/fuse and /dev/net/tun, a runtime directory, a home.  Then it runs
-# `PYTHON ARGUMENTS…` as USER in a copy of the checkout, and checks that nothing is left.
+# shared /, usable /dev/fuse and /dev/net/tun, a runtime directory, a home, and a network with a
+# neighbour on it (world.sh).  Then it runs `PYTHON ARGUMENTS…` as USER in a copy of the checkout,
+# and checks that nothing is left.
 set -uo pipefail
 
 checkout=$1 user=$2 python=$3
+support=$(dirname "$0")
 shift 3
 uid=$(id -u "$user") gid=$(id -g "$user")
 cgroups=/sys/fs/cgroup
 cgroup=$cgroups/podpy-test.$$
 base=$(mktemp -d /var/tmp/podpy-test.XXXXXX)
 runtime=/run/podpy-test.$$
+world=$runtime/world
+agent= no_world="it is not made yet"
 leaks=0
 
 say() { printf 'bed: %s\n' "$*" >&2; }
@@ -59,15 +63,58 @@ lay_files() {
     chown -R "$user:" "$runtime/user" "$runtime/small" "$base"/{home,tmp,stores,checkout}
 }
 
+# A network of our own, and the world beyond it (world.sh); tests are told why when there is none.
+lay_world() {
+    mkdir "$world"
+    if ! no_world=$(bash "$support/world.sh" "$world" 2>&1 >/dev/null); then
+        no_world=${no_world:-no network namespaces can be made}
+        say "tests run in the host's own network: $no_world"
+        return
+    fi
+    no_world=
+    mkdir "$world/zone"
+    chown "$user:" "$world" "$world/zone"
+    # The interfaces in /sys are those of the network it was mounted in; cgroups lie below.
+    mkdir "$runtime/cgroups"
+    mount --rbind /sys/fs/cgroup "$runtime/cgroups"
+    if nsenter --net="$world/bed" mount -t sysfs -o nosuid,nodev,noexec sysfs /sys; then
+        mount --rbind "$runtime/cgroups" /sys/fs/cgroup
+    else
+        say "/sys shows the network interfaces of the host"
+    fi
+    umount -R -l "$runtime/cgroups"
+    mount --bind "$world/resolv.conf" /etc/resolv.conf || say "/etc/resolv.conf is the host's"
+}
+
+start_agent() {
+    [ -z "$no_world" ] || return
+    local answer=
+    exec {lines}< <(
+        network=$world/world
+        as_user /usr/bin/python3 -IS "$base/checkout/tests/support/world_agent.py" serve "$world"
+    )
+    read -r answer agent <&"$lines"
+    [ "$answer" = ready ] || { no_world="its agent does not start"; say "no world: $no_world"; }
+}
+
+end_agent() {
+    [ -n "$agent" ] || return
+    kill "$agent"
+    while kill -0 "$agent" 2>/dev/null; do sleep 0.02; done
+}
+
 # COMMAND… as the user, in the bed's cgroup, with the environment of a login.
 as_user() {
     (
         [ -z "$cgroup" ] || echo "$BASHPID" >"$cgroup/session/cgroup.procs"
         cd "$base/checkout" || exit 1
-        exec setpriv --reuid="$uid" --regid="$gid" --init-groups --inh-caps=-all \
+        enter=()
+        [ -n "$no_world" ] || enter=(nsenter --net="${network:-$world/bed}")
+        exec "${enter[@]}" setpriv --reuid="$uid" --regid="$gid" --init-groups --inh-caps=-all \
             env -i HOME="$base/home" USER="$user" LOGNAME="$user" SHELL=/bin/sh LANG=C.UTF-8 \
             PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin TERM="${TERM:-dumb}" \
             XDG_RUNTIME_DIR="$runtime/user" TMPDIR="$base/tmp" \
+            PODPY_TEST_WORLD="$world" PODPY_TEST_NO_WORLD="$no_world" \
             CI="${CI:-}" PODPY_TEST_CACHE="${PODPY_TEST_CACHE:-}" PODPY_TEST_SMALL="$runtime/small" \
             PYTEST_ADDOPTS="--basetemp=$base/tmp/t ${PYTEST_ADDOPTS:-}" \
             PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" "$@"
@@ -80,6 +127,13 @@ build_podpy() {
         bash packaging/zipapp.sh "$base/tmp/podpy.pyz") || return 1
     say "$built"
     mv "$base/tmp/podpy.pyz" "$base/podpy.pyz" && PODPY=$base/podpy.pyz
+}
+
+# The benchmarks' big image is made from the distribution's mirror, which the world has not.
+fetch_image() {
+    [ "$1" = tests/bench/run.py ] || return 0
+    [[ " $* " != *" --only "* || " $* " =~ load|pull ]] || return 0
+    as_user env PYTHONPATH=tests "$python" -m bench.image
 }
 
 # Everything the command started is in the cgroup; everything it mounted is in this namespace.
@@ -124,11 +178,15 @@ clear_away() {
     lay_cgroups
     lay_device /dev/fuse 10 229
     lay_device /dev/net/tun 10 200
+    build_podpy || { say "packaging/zipapp.sh failed"; exit 1; }
+    fetch_image "$@"
+    lay_world
+    start_agent
     mount --make-rshared /
     mounts_before=$(mounts)
-    build_podpy || { say "packaging/zipapp.sh failed"; exit 1; }
     as_user "$python" "$@"
     code=$?
+    end_agent
     check
     [ $code -ne 0 ] || code=$leaks
     exit $code

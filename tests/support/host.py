@@ -121,7 +121,8 @@ def missing(thing: str) -> str:
 
     A path is a device node that must be readable and writable, ``cgroup`` a
     delegated cgroup v2, ``subids`` a subordinate id range, ``python3-dbus`` the
-    system interpreter's D-Bus bindings; else a program.
+    system interpreter's D-Bus bindings, ``world`` the other network namespace that
+    run.sh makes; else a program.
     """
     if thing.startswith("/"):
         return "" if os.access(thing, os.R_OK | os.W_OK) else f"{thing} is not accessible"
@@ -129,10 +130,20 @@ def missing(thing: str) -> str:
         return "" if cgroup() else "no delegated cgroup v2"
     if thing == "subids":
         return "" if subordinate_ids() else "no subordinate ids"
+    if thing == "world":
+        return _no_world()
     if thing == "python3-dbus":
         found = subprocess.run([SYSTEM_PYTHON, "-c", "import dbus, gi"], capture_output=True)
         return f"{thing} is not installed" if found.returncode else ""
     return "" if program(thing) else f"{thing} is not installed"
+
+
+def _no_world() -> str:
+    if reason := os.environ.get("PODPY_TEST_NO_WORLD", ""):
+        return f"no world: {reason}"
+    if not os.environ.get("PODPY_TEST_WORLD"):
+        return "no world: only tests/run.sh as root can make a second network namespace"
+    return ""
 
 
 def require(*things: str) -> None:
