@@ -30,6 +30,8 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
     "cidfile": ("--cidfile", "FILE", "Write the container's id to a file."),
     "pidfile": ("--pidfile", "FILE", "Write the process's id to a file."),
     "timeout": ("--timeout", "SECONDS", "Kill the container after that time."),
+    "preserve_fds": ("--preserve-fds", "N", "Pass on N descriptors besides the first three."),
+    "preserve_fd": ("--preserve-fd", "FD[,FD...]", "Pass on these descriptors."),
     "rootfs": ("--rootfs", "", "IMAGE is a directory with the root; DIRECTORY:O keeps it."),
     "pull": ("--pull", "POLICY", "Pull the image: always, missing, newer or never."),
     "platform": ("--platform", "OS/ARCH[/VARIANT]", "Take the image for this platform."),
@@ -100,7 +102,7 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 
 _TYPES = {bool: bool, str: str, tuple: tuple[str, ...], type(None): str}
-_RUN_ONLY = ("detach", "detach_keys", "sig_proxy", "rmi")
+_RUN_ONLY = ("detach", "detach_keys", "sig_proxy", "rmi", "preserve_fds", "preserve_fd")
 _TRISTATE = ("tls_verify",)
 
 

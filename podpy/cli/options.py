@@ -171,6 +171,10 @@ PreserveFds = Annotated[
     str,
     Option("--preserve-fds", metavar="N", help="Pass on N descriptors besides the first three."),
 ]
+PreserveFd = Annotated[
+    tuple[str, ...],
+    Option("--preserve-fd", metavar="FD[,FD...]", help="Pass on these descriptors."),
+]
 Color = Annotated[
     bool, Option("--color", help="Print each container's lines in a colour of its own.")
 ]

@@ -107,6 +107,7 @@ def exec_(
     privileged: opt.Privileged = False,
     detach_keys: opt.DetachKeys = None,
     preserve_fds: opt.PreserveFds = "",
+    preserve_fd: opt.PreserveFd = (),
 ) -> int:
     """Run a command in a container that runs."""
     from podpy.engine import exec as exec_in
@@ -115,6 +116,6 @@ def exec_(
     options = ExecOptions(
         command=command, detach=detach, interactive=interactive, tty=tty, env=env,
         env_file=env_file, user=user, workdir=workdir, privileged=privileged,
-        detach_keys=detach_keys, preserve_fds=preserve_fds,
+        detach_keys=detach_keys, preserve_fds=preserve_fds, preserve_fd=preserve_fd,
     )  # fmt: skip
     return exec_in.exec(ctx, name, options)

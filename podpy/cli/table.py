@@ -15,25 +15,25 @@ COMMANDS = (
         "name,--name !replace,--replace !detach,--detach,-d !interactive,--interactive,-i "
         "!tty,--tty,-t *attach,--attach,-a detach_keys,--detach-keys !sig_proxy,--sig-proxy "
         "!rm,--rm !rmi,--rmi cidfile,--cidfile pidfile,--pidfile timeout,--timeout "
-        "!rootfs,--rootfs pull,--pull platform,--platform arch,--arch os,--os "
-        "variant,--variant !quiet,--quiet,-q authfile,--authfile creds,--creds "
-        "cert_dir,--cert-dir !tls_verify,--tls-verify entrypoint,--entrypoint *env,--env,-e "
-        "*env_file,--env-file !env_host,--env-host *unsetenv,--unsetenv "
-        "!unsetenv_all,--unsetenv-all !http_proxy,--http-proxy user,--user,-u "
-        "*group_add,--group-add workdir,--workdir,-w !init,--init umask,--umask tz,--tz "
-        "stop_signal,--stop-signal stop_timeout,--stop-timeout *ulimit,--ulimit "
-        "oom_score_adj,--oom-score-adj *label,--label,-l *label_file,--label-file "
-        "*annotation,--annotation *volume,--volume,-v *mount,--mount *tmpfs,--tmpfs "
-        "*volumes_from,--volumes-from image_volume,--image-volume *device,--device "
-        "!read_only,--read-only !read_only_tmpfs,--read-only-tmpfs shm_size,--shm-size "
-        "*network,--network,--net *publish,--publish,-p !publish_all,--publish-all,-P "
-        "*expose,--expose hostname,--hostname,-h *dns,--dns *dns_search,--dns-search "
-        "*dns_option,--dns-option,--dns-opt *add_host,--add-host !no_hosts,--no-hosts "
-        "userns,--userns *uidmap,--uidmap *gidmap,--gidmap subuidname,--subuidname "
-        "subgidname,--subgidname pid,--pid ipc,--ipc uts,--uts cgroupns,--cgroupns "
-        "cgroup_parent,--cgroup-parent !privileged,--privileged *cap_add,--cap-add "
-        "*cap_drop,--cap-drop *security_opt,--security-opt *sysctl,--sysctl "
-        "log_driver,--log-driver *log_opt,--log-opt",
+        "preserve_fds,--preserve-fds *preserve_fd,--preserve-fd !rootfs,--rootfs pull,--pull "
+        "platform,--platform arch,--arch os,--os variant,--variant !quiet,--quiet,-q "
+        "authfile,--authfile creds,--creds cert_dir,--cert-dir !tls_verify,--tls-verify "
+        "entrypoint,--entrypoint *env,--env,-e *env_file,--env-file !env_host,--env-host "
+        "*unsetenv,--unsetenv !unsetenv_all,--unsetenv-all !http_proxy,--http-proxy "
+        "user,--user,-u *group_add,--group-add workdir,--workdir,-w !init,--init "
+        "umask,--umask tz,--tz stop_signal,--stop-signal stop_timeout,--stop-timeout "
+        "*ulimit,--ulimit oom_score_adj,--oom-score-adj *label,--label,-l "
+        "*label_file,--label-file *annotation,--annotation *volume,--volume,-v *mount,--mount "
+        "*tmpfs,--tmpfs *volumes_from,--volumes-from image_volume,--image-volume "
+        "*device,--device !read_only,--read-only !read_only_tmpfs,--read-only-tmpfs "
+        "shm_size,--shm-size *network,--network,--net *publish,--publish,-p "
+        "!publish_all,--publish-all,-P *expose,--expose hostname,--hostname,-h *dns,--dns "
+        "*dns_search,--dns-search *dns_option,--dns-option,--dns-opt *add_host,--add-host "
+        "!no_hosts,--no-hosts userns,--userns *uidmap,--uidmap *gidmap,--gidmap "
+        "subuidname,--subuidname subgidname,--subgidname pid,--pid ipc,--ipc uts,--uts "
+        "cgroupns,--cgroupns cgroup_parent,--cgroup-parent !privileged,--privileged "
+        "*cap_add,--cap-add *cap_drop,--cap-drop *security_opt,--security-opt "
+        "*sysctl,--sysctl log_driver,--log-driver *log_opt,--log-opt",
         "image command*",
     ),
     (
@@ -76,7 +76,7 @@ COMMANDS = (
         "run", "exec_", True, False,
         "!detach,--detach,-d !interactive,--interactive,-i !tty,--tty,-t *env,--env,-e "
         "*env_file,--env-file user,--user,-u workdir,--workdir,-w !privileged,--privileged "
-        "detach_keys,--detach-keys preserve_fds,--preserve-fds",
+        "detach_keys,--detach-keys preserve_fds,--preserve-fds *preserve_fd,--preserve-fd",
         "name command+",
     ),
     (

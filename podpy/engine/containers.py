@@ -7,7 +7,7 @@ import sys
 import time
 
 from podpy import files
-from podpy.engine import draft, launching, pulling, rootfs
+from podpy.engine import draft, handed, launching, pulling, rootfs
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.kernel import process, userns
@@ -48,13 +48,14 @@ def run(ctx: Context, options: ContainerOptions, *, progress: Progress | None = 
     A container that cannot be started is removed again.
     """
     wants = _streams(options)
+    given = handed.take(options.preserve_fds, options.preserve_fd)
     made = _create(ctx, options, progress)
     try:
         if options.detach:
-            launching.launch(ctx, made)
+            launching.launch(ctx, made, handed=given)
             _tell_of_logout(ctx.store, progress)
             return RunResult(id=made.id)
-        code = launching.attached(ctx, made, wants=wants, sig_proxy=options.sig_proxy)
+        code = launching.attached(ctx, made, wants=wants, sig_proxy=options.sig_proxy, handed=given)
     except BaseException:
         _forget(ctx.store, made)
         raise

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 
-from podpy.engine import environment, payload
+from podpy.engine import environment, handed, payload
 from podpy.errors import CannotInvoke, StateError, UsageError
 from podpy.kernel import libc
 from podpy.model import Status
@@ -17,10 +16,9 @@ from podpy.storage import containers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.engine.context import Context
+    from podpy.engine.handed import Handed
     from podpy.model import Container, ContainerRecord
     from podpy.runtime.spec import Process
-
-_LARGEST_PRESERVED = 1024
 
 
 @record
@@ -38,6 +36,7 @@ class ExecOptions:
     workdir: str = ""
     privileged: bool = False
     preserve_fds: str = ""
+    preserve_fd: tuple[str, ...] = ()
 
 
 def exec(ctx: Context, name: str, options: ExecOptions) -> int:
@@ -45,12 +44,13 @@ def exec(ctx: Context, name: str, options: ExecOptions) -> int:
 
     With ``detach`` the answer comes as soon as the command runs.
     """
-    preserved = _preserved(options)
+    given = _handed(options)
     container = containers.resolve(ctx.store, name)
-    entry = _entry(container, options, preserved)
+    entry = _entry(container, options, given)
     if not (options.tty or options.detach):
         with Shield(entry.stdio) as shield:
             session = join.start(replace(entry, stdio=shield.stdio))
+            given.let_go()
             shield.release()
             return join.wait(session.pid)
     from podpy.runtime import sessions
@@ -64,7 +64,7 @@ def exec(ctx: Context, name: str, options: ExecOptions) -> int:
     return sessions.run(entry, stdin=options.interactive, detach_keys=keys)
 
 
-def _entry(container: Container, options: ExecOptions, preserved: int) -> join.Entry:
+def _entry(container: Container, options: ExecOptions, given: Handed) -> join.Entry:
     made, state = container.record, container.state
     if state.status == Status.PAUSED:
         raise CannotInvoke(
@@ -81,16 +81,14 @@ def _entry(container: Container, options: ExecOptions, preserved: int) -> join.E
     return join.Entry(
         first=state.init,
         namespaces=_namespaces(made),
-        process=_process(made, options, may_set_groups, preserved),
+        process=given.give(_process(made, options, may_set_groups)),
         cgroup=state.cgroup,
         stdio=_stdio(options),
         tty=options.tty,
     )
 
 
-def _process(
-    made: ContainerRecord, options: ExecOptions, may_set_groups: bool, preserved: int
-) -> Process:
+def _process(made: ContainerRecord, options: ExecOptions, may_set_groups: bool) -> Process:
     if not options.command:
         raise UsageError("exec: no command given")
     process = payload.process_of(made, may_set_groups=may_set_groups)
@@ -102,7 +100,6 @@ def _process(
         env=_environment(made, options),
         cwd=_working_dir(made, options.workdir),
         user=options.user or made.user,
-        preserved=preserved,
     )
 
 
@@ -157,23 +154,11 @@ def _stdio(options: ExecOptions) -> tuple[int, int, int]:
     return (null, null, null) if options.detach else (null, 1, 2)
 
 
-def _preserved(options: ExecOptions) -> int:
-    """``--preserve-fds N``: descriptors 3 to 3+N-1, which must be the caller's and not ours.
-
-    Python opens everything close-on-exec; what is not was handed to us.
-    """
-    text = options.preserve_fds
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit()) or int(text) > _LARGEST_PRESERVED:
-        raise UsageError(f"--preserve-fds: {text!r} is not a number of descriptors")
-    if options.detach or options.tty:
-        raise UsageError("--preserve-fds: cannot be combined with --detach or --tty")
-    for fd in range(3, 3 + int(text)):
-        try:
-            ours = fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
-        except OSError:
-            ours = 1
-        if ours:
-            raise UsageError(f"--preserve-fds: descriptor {fd} is not open")
-    return int(text)
+def _handed(options: ExecOptions) -> Handed:
+    """The caller's descriptors; where a session keeps none of them, asking for it is a mistake."""
+    given = handed.take(options.preserve_fds, options.preserve_fd)
+    if given.descriptors and (options.detach or options.tty):
+        raise UsageError(
+            "descriptors (--preserve-fds, LISTEN_FDS) cannot be combined with --detach or --tty"
+        )
+    return given

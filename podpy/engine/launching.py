@@ -8,6 +8,7 @@ import time
 
 from podpy import files
 from podpy.engine import holding, starting
+from podpy.engine.handed import Handed
 from podpy.errors import NotFound, PodpyError, StateError
 from podpy.kernel import process
 from podpy.model import Status
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from podpy.model import Container, ContainerRecord, ContainerState
     from podpy.paths import Store
 
+_NOTHING = Handed()
+
 
 def launch(
     ctx: Context,
@@ -28,11 +31,13 @@ def launch(
     client_fd: int = -1,
     client_wants: bytes = b"ioe",
     detached: bool = True,
+    handed: Handed = _NOTHING,
 ) -> bool:
     """Start a container; False when it runs already.
 
     ``client_fd`` is the supervisor's end of an attach socket, closed here, and
-    ``client_wants`` what the other end gets (see :mod:`podpy.runtime.frames`).
+    ``client_wants`` what the other end gets (see :mod:`podpy.runtime.frames`);
+    ``handed`` are the caller's descriptors for the command, which stay open here.
     """
     store = ctx.store
     try:
@@ -42,11 +47,12 @@ def launch(
                 return False
             if not record.remove:
                 containers.set_wanted(store, record.id, "running")
-            handed, client_fd = client_fd, -1
+            given, client_fd = client_fd, -1
             try:
                 starting.start(
-                    ctx, record, client_fd=handed, client_wants=client_wants, detached=detached
-                )
+                    ctx, record, client_fd=given, client_wants=client_wants, detached=detached,
+                    handed=handed,
+                )  # fmt: skip
             except PodpyError as error:
                 _note_failure(store, record, state, error)
                 raise
@@ -64,8 +70,12 @@ def attached(
     wants: bytes = b"ioe",
     sig_proxy: bool = True,
     detach_keys: str = "",
+    handed: Handed = _NOTHING,
 ) -> int | None:
-    """Start a container and be its terminal; its exit code, None when the user detached."""
+    """Start a container and be its terminal; its exit code, None when the user detached.
+
+    The descriptors of ``handed`` are closed here once its command has them.
+    """
     from podpy.runtime import attach, terminal
 
     terminal.parse_keys(detach_keys)  # a mistake in them is said before anything runs
@@ -73,13 +83,16 @@ def attached(
     fd = ours.detach()
     try:
         client_fd = theirs.detach()
-        if not launch(ctx, record, client_fd=client_fd, client_wants=wants, detached=False):
+        if not launch(
+            ctx, record, client_fd=client_fd, client_wants=wants, detached=False, handed=handed
+        ):
             raise StateError(
                 f"container {record.name}: is running", hint=f"`podpy attach {record.name}`"
             )
     except BaseException:
         os.close(fd)
         raise
+    handed.let_go()
     result = attach.client(
         fd,
         tty=record.tty,

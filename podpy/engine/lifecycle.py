@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time as clock
 
-from podpy.engine import ending, holding, launching, selection, values
+from podpy.engine import ending, handed, holding, launching, selection, values
 from podpy.engine.context import Outcome
 from podpy.errors import HostError, NotFound, PodpyError, StateError, UsageError
 from podpy.kernel import process
@@ -112,7 +112,8 @@ def start(
     asked = list(selection.each(ctx, names, all=all, latest=latest, filters=filters))
     if all:
         asked = [(n, c) for n, c in asked if isinstance(c, PodpyError) or c.status.can_start()]
-    return selection.outcomes(asked, lambda c: launching.launch(ctx, c.record))
+    given = handed.take()
+    return selection.outcomes(asked, lambda c: launching.launch(ctx, c.record, handed=given))
 
 
 def start_attached(
@@ -126,6 +127,7 @@ def start_attached(
         wants=b"ioe" if interactive else b"oe",
         sig_proxy=sig_proxy,
         detach_keys=detach_keys,
+        handed=handed.take(),
     )
 
 

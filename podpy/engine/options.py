@@ -34,6 +34,8 @@ class ContainerOptions:
     cidfile: str = ""
     pidfile: str = ""
     timeout: str = ""
+    preserve_fds: str = ""
+    preserve_fd: tuple[str, ...] = ()
 
     # --- the image
     rootfs: bool = False

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from podpy.engine.context import Context
     from podpy.engine.filling import Fill
+    from podpy.engine.handed import Handed
     from podpy.kernel.mounts import Operation
     from podpy.model import ContainerRecord, PortMapping, ProcessIdentity
     from podpy.paths import Store
@@ -44,12 +45,13 @@ _INIT_DIRECTORIES = "/usr/libexec/podman:/usr/lib/podman:/usr/libexec/docker:/us
 
 def start(
     ctx: Context, record: ContainerRecord, *, client_fd: int = -1, client_wants: bytes = b"ioe",
-    detached: bool,
+    detached: bool, handed: Handed,
 ) -> int:  # fmt: skip
     """Start a container that is not live; the host's pid of its first process.
 
     ``client_fd`` is the supervisor's end of an attach socket, or -1;
-    ``client_wants`` the streams that the other end attaches to.
+    ``client_wants`` the streams that the other end attaches to; ``handed`` are
+    descriptors of the caller's that the command gets.
     """
     store = ctx.store
     directory = store.container(record.id)
@@ -57,7 +59,9 @@ def start(
     files.make_directory(run_directory)
     fills = _fills(ctx, record)
     try:
-        order = _order(ctx, record, directory, run_directory, fills=fills, detached=detached)
+        order = _order(
+            ctx, record, directory, run_directory, fills=fills, detached=detached, handed=handed
+        )
         order.task["client_wants"] = client_wants
         return launch.start(order, client_fd=client_fd)
     except BaseException:
@@ -89,11 +93,11 @@ def _completion(store: Store, fills: tuple[Fill, ...]) -> Callable[[], None] | N
 
 def _order(
     ctx: Context, record: ContainerRecord, directory: str, run_directory: str,
-    *, fills: tuple[Fill, ...], detached: bool,
+    *, fills: tuple[Fill, ...], detached: bool, handed: Handed,
 ) -> launch.Order:  # fmt: skip
     id_map = rootfs.id_map(ctx, record)
     joined = _joined(ctx.store, record)
-    plan = _plan(ctx, record, directory, id_map, joined, fills=fills)
+    plan = _plan(ctx, record, directory, id_map, joined, fills=fills, handed=handed)
     return launch.Order(
         plan=plan,
         directory=directory,
@@ -232,7 +236,7 @@ def _namespaces(record: ContainerRecord, joined: Mapping[str, ProcessIdentity]) 
 
 def _plan(
     ctx: Context, record: ContainerRecord, directory: str, id_map: IdMap,
-    joined: Mapping[str, ProcessIdentity], *, fills: tuple[Fill, ...],
+    joined: Mapping[str, ProcessIdentity], *, fills: tuple[Fill, ...], handed: Handed,
 ) -> spec.Plan:  # fmt: skip
     effective = _at_the_host(ctx.store, record)
     namespaces = _namespaces(effective, joined)
@@ -245,7 +249,7 @@ def _plan(
         files=_made_files(ctx, record, directory, joined),
         overlays=_overlays(record, directory),
         gid_count=gids,
-        init_program=_init_program(ctx) if record.init else "",
+        init_program=_init_program(ctx, handed) if record.init else "",
     )
     return spec.Plan(
         rootfs=rootfs.plan(ctx, record, directory, id_map),
@@ -256,7 +260,7 @@ def _plan(
         owned=tuple(m.destination for m in spec.in_order(record.mounts) if "U" in m.options),
         read_only_root=record.read_only,
         hostname=_hostname(record) if namespaces.new & libc.CLONE_NEWUTS else "",
-        process=_payload(record, id_map),
+        process=handed.give(_payload(record, id_map)),
         tty=record.tty,
         interactive=record.interactive,
         loopback=bool(namespaces.new & libc.CLONE_NEWNET),
@@ -308,10 +312,13 @@ def _payload(record: ContainerRecord, id_map: IdMap) -> spec.Process:
     return replace(made, argv=(spec.INIT_TARGET, "--", *record.argv))
 
 
-def _init_program(ctx: Context) -> str:
-    configured = ctx.config.containers.init_path
-    if configured:
-        return configured
+def _init_program(ctx: Context, handed: Handed) -> str:
+    path = ctx.config.containers.init_path or _first_init_program()
+    handed.pass_through(path)
+    return path
+
+
+def _first_init_program() -> str:
     for name in _INIT_PROGRAMS:
         if path := process.find_program(name, _INIT_DIRECTORIES):
             return path

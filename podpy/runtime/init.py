@@ -326,7 +326,9 @@ def execute(
     process.default_signals()
     # Whatever podpy's caller left open must not reach the container (CVE-2024-21626);
     # closing at execve keeps our own channel alive for a failure of execve itself.
-    libc.close_range(3 + payload.preserved, flags=libc.CLOSE_RANGE_CLOEXEC)
+    libc.close_range(3, flags=libc.CLOSE_RANGE_CLOEXEC)
+    for fd in payload.preserved:
+        os.set_inheritable(fd, True)
     steps(f"change to the working directory {payload.cwd}")
     entered = _entered(payload.cwd)
     credentials.apply(
@@ -342,11 +344,14 @@ def execute(
         steps(f"change to the working directory {payload.cwd}")
         change_directory(payload.cwd)
     steps("execute the command")
-    run_command(payload.argv, _environment(payload.env, who))
+    run_command(payload.argv, _environment(payload, who))
 
 
-def _environment(env: tuple[str, ...], who: users.Credentials) -> dict[str, str]:
-    variables = dict(entry.split("=", 1) for entry in env if "=" in entry)
+def _environment(payload: Process, who: users.Credentials) -> dict[str, str]:
+    entries = (*payload.env, *payload.activation)
+    variables = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    if payload.activation:
+        variables["LISTEN_PID"] = str(os.getpid())
     variables.setdefault("HOME", who.home)
     return variables
 

@@ -196,7 +196,7 @@ def _join(entry: Entry, first: int, inner: Channel) -> int:
     steps = init.Steps()
     try:
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
-        kept = (*range(3 + entry.process.preserved), *entry.stdio, first, inner.fileno())
+        kept = (0, 1, 2, *entry.process.preserved, *entry.stdio, first, inner.fileno())
         close_others(kept)
         steps("join the container's namespaces")
         libc.setns(first, entry.namespaces)

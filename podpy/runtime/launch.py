@@ -211,6 +211,9 @@ def _fork_maker(order: Order, inner: Channel, theirs: Channel, streams: _Streams
         os.close(cgroup_fd)
     theirs.close()
     streams.close_payload_ends()
+    # What the payload was handed is the payload's alone: a socket that it closes must be closed.
+    for fd in order.plan.process.preserved:
+        os.close(fd)
     return maker
 
 

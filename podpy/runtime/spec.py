@@ -109,7 +109,8 @@ class Process:
 
     ``capabilities`` is a bit mask, ``seccomp`` a BPF program (empty: none),
     ``rlimits`` triples of ``RLIMIT_`` number, soft and hard limit.  ``preserved``
-    is how many of the caller's descriptors from 3 on the payload keeps.
+    are the caller's descriptors that the payload keeps, under their numbers;
+    ``activation`` is what sd_listen_fds(3) reads of them, but for ``LISTEN_PID``.
     """
 
     argv: tuple[str, ...]
@@ -125,7 +126,8 @@ class Process:
     oom_score_adj: int | None = None
     last_capability: int = 40
     may_set_groups: bool = True
-    preserved: int = 0
+    preserved: tuple[int, ...] = ()
+    activation: tuple[str, ...] = ()
 
 
 @record
