@@ -163,6 +163,15 @@ def write_atomic(path: str, data: bytes | str, *, mode: int = 0o600, durable: bo
         sync_directory(os.path.dirname(path))
 
 
+def overwrite(path: str, data: bytes | str) -> None:
+    """Write a file's content anew without replacing the file: it is mounted somewhere."""
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        write_all(fd, data.encode("utf-8") if isinstance(data, str) else data)
+    finally:
+        os.close(fd)
+
+
 def write_json(path: str, value: Any, *, durable: bool = False) -> None:
     """:func:`write_atomic` of compact JSON."""
     write_atomic(path, dumps(value) + "\n", durable=durable)

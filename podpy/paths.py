@@ -7,6 +7,7 @@ prove that the directory it returns belongs to the caller and to nobody else.
 from __future__ import annotations
 
 import os
+from binascii import crc32
 
 from podpy.errors import HostError
 
@@ -143,6 +144,17 @@ class Store:
 
     def container_run(self, container_id: str) -> str:
         return f"{self.run}/{container_id}"
+
+    @property
+    def network_run(self) -> str:
+        """Where the network supervisor of this store lives.
+
+        A store elsewhere has one of its own: two stores may know two networks of
+        one name, or of one subnet.
+        """
+        if self.root == os.path.abspath(data_home()):
+            return f"{self.run}/network"
+        return f"{self.run}/network.{crc32(os.fsencode(self.root)):08x}"
 
     def prepare(self) -> None:
         """Make the directories of the store; one ``stat`` when they are there.

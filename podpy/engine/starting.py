@@ -59,6 +59,10 @@ def start(
     files.make_directory(run_directory)
     fills = _fills(ctx, record)
     try:
+        if record.network.kind == "bridge":
+            from podpy.engine import bridging
+
+            bridging.prepare(ctx, record)
         order = _order(
             ctx, record, directory, run_directory, fills=fills, detached=detached, handed=handed
         )
@@ -264,6 +268,7 @@ def _plan(
         tty=record.tty,
         interactive=record.interactive,
         loopback=bool(namespaces.new & libc.CLONE_NEWNET),
+        bridged=effective.network.kind == "bridge",
     )
 
 
@@ -405,6 +410,10 @@ def _container_env(record: ContainerRecord) -> str:
 
 
 def _network(ctx: Context, record: ContainerRecord, run_directory: str) -> launch.Network | None:
+    if record.network.kind == "bridge":
+        from podpy.engine import bridging
+
+        return bridging.driver(ctx, record, _hostname(record))
     return network.driver(
         record.network,
         record.ports,
@@ -415,11 +424,11 @@ def _network(ctx: Context, record: ContainerRecord, run_directory: str) -> launc
 
 def _port_holder(store: Store, own_id: str, mapping: PortMapping) -> str:
     """The name of the running container that publishes a host port, or an empty string."""
+    from podpy.net import ports
+
     for other in containers.every(store):
         if other.record.id == own_id or not other.status.is_live:
             continue
-        for port in other.state.ports:
-            same = (port.host_port, port.protocol) == (mapping.host_port, mapping.protocol)
-            if same:
-                return other.record.name
+        if any(ports.is_same(port, mapping) for port in other.state.ports):
+            return other.record.name
     return ""

@@ -118,6 +118,18 @@ class Rule:
     source_port: int = 0
 
 
+@record
+class Veth:
+    """A veth pair: ``name``, up, a port of the bridge ``master``; ``peer`` in another namespace."""
+
+    name: str
+    master: int
+    mtu: int
+    peer: str
+    peer_mac: str
+    peer_namespace: int
+
+
 class Route:
     """An rtnetlink socket: the links, addresses, routes and rules of one network namespace.
 
@@ -158,7 +170,7 @@ class Route:
         body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, 0, 0)
         found = {}
         for answer in self._exchange(RTM_GETLINK, NLM_F_DUMP, body):
-            name = _attributes(answer[calcsize(_LINK) :])[IFLA_IFNAME]
+            name = attributes(answer[calcsize(_LINK) :])[IFLA_IFNAME]
             found[name.rstrip(b"\0").decode()] = int(unpack_from("=BxHi", answer)[2])
         return found
 
@@ -168,19 +180,16 @@ class Route:
         body += _nested(IFLA_LINKINFO, _text(IFLA_INFO_KIND, "bridge"))
         self._do(RTM_NEWLINK, _CREATE, body)
 
-    def add_veth(
-        self, name: str, master: int, mtu: int, *, peer: str, peer_mac: str, peer_namespace: int
-    ) -> None:
-        """A veth pair: ``name`` up on the bridge ``master``, ``peer`` in another namespace."""
+    def add_veth(self, veth: Veth) -> None:
         far = pack(_LINK, _socket.AF_UNSPEC, 0, 0, 0, 0)
-        far += _text(IFLA_IFNAME, peer) + _number(IFLA_MTU, mtu)
-        far += _attribute(IFLA_ADDRESS, bytes.fromhex(peer_mac.replace(":", "")))
-        far += _number(IFLA_NET_NS_FD, peer_namespace)
-        info = _text(IFLA_INFO_KIND, "veth") + _nested(
-            IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, far)
-        )
+        far += _text(IFLA_IFNAME, veth.peer) + _number(IFLA_MTU, veth.mtu)
+        far += _attribute(IFLA_ADDRESS, bytes.fromhex(veth.peer_mac.replace(":", "")))
+        far += _number(IFLA_NET_NS_FD, veth.peer_namespace)
+        info = _text(IFLA_INFO_KIND, "veth")
+        info += _nested(IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, far))
         body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
-        body += _text(IFLA_IFNAME, name) + _number(IFLA_MTU, mtu) + _number(IFLA_MASTER, master)
+        body += _text(IFLA_IFNAME, veth.name) + _number(IFLA_MTU, veth.mtu)
+        body += _number(IFLA_MASTER, veth.master)
         self._do(RTM_NEWLINK, _CREATE, body + _nested(IFLA_LINKINFO, info))
 
     def set_up(self, index: int) -> None:
@@ -235,7 +244,7 @@ class Route:
     def _routes(self) -> Iterator[tuple[int, dict[int, bytes]]]:
         body = pack(_ROUTE, _socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
         for answer in self._exchange(RTM_GETROUTE, NLM_F_DUMP, body):
-            yield answer[1], _attributes(answer[calcsize(_ROUTE) :])
+            yield answer[1], attributes(answer[calcsize(_ROUTE) :])
 
     # --- rules and neighbours ------------------------------------------------
 
@@ -276,9 +285,9 @@ class Route:
 
     def _collect(self, found: list[bytes]) -> bool:
         """Read one datagram of answers; True when it was the last."""
-        for answer, content in _messages(self._channel.recv(1 << 17)):
+        for answer, content in messages(self._channel.recv(1 << 17)):
             if answer == NLMSG_ERROR:
-                _raise_error(content)
+                fail_on(error_number(content))
                 return True
             if answer == NLMSG_DONE:
                 return True
@@ -382,7 +391,8 @@ def _nested(kind: int, content: bytes) -> bytes:
 # --- answers -----------------------------------------------------------------
 
 
-def _messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
+    """The messages of one datagram: type and content."""
     while len(datagram) >= _HEADER_SIZE:
         length, kind, _, _, _ = unpack_from(_HEADER, datagram)
         if length < _HEADER_SIZE:
@@ -391,14 +401,19 @@ def _messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
         datagram = datagram[_aligned(length) :]
 
 
-def _raise_error(content: bytes) -> None:
-    """An acknowledgement is an error message with the number 0."""
-    number = -unpack_from("=i", content)[0]
+def error_number(content: bytes) -> int:
+    """The errno of an error message; an acknowledgement is one with the number 0."""
+    return -int(unpack_from("=i", content)[0])
+
+
+def fail_on(number: int) -> None:
+    """Raise the ``OSError`` of an errno; 0 is none."""
     if number:
         raise OSError(number, f"netlink: {os.strerror(number)}")
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Attributes by type; of two alike the last."""
     found = {}
     while len(data) >= 4:
         length, kind = unpack_from("=HH", data)

@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.model import ProcessIdentity
     from podpy.runtime.channel import Channel
-    from podpy.runtime.spec import Namespaces, Plan, Process
+    from podpy.runtime.spec import Plan, Process
 
 # ioctl_tty(2): numbers that the termios module does not have.
 TIOCSPTLCK = 0x40045431
@@ -56,7 +56,7 @@ def make_container(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> i
     """The whole life of M; ``stdio`` are the payload's descriptors (-1: the terminal)."""
     steps = Steps()
     try:
-        _make_namespaces(plan.namespaces, inner, steps)
+        _make_namespaces(plan, inner, steps)
         steps("make mounts private")
         libc.mount(None, "/", None, libc.MS_REC | libc.MS_SLAVE)
         steps(f"open the root file system ({plan.rootfs.kind})")
@@ -79,7 +79,8 @@ def make_container(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> i
 # --- M -----------------------------------------------------------------------
 
 
-def _make_namespaces(wanted: Namespaces, inner: Channel, steps: Steps) -> None:
+def _make_namespaces(plan: Plan, inner: Channel, steps: Steps) -> None:
+    wanted = plan.namespaces
     joins = [(_pidfd(who), flags) for who, flags in wanted.join]
     if wanted.join:
         # From the first setns on, the container's other processes could attach to us.
@@ -91,7 +92,7 @@ def _make_namespaces(wanted: Namespaces, inner: Channel, steps: Steps) -> None:
         os.close(fd)
     steps("make namespaces")
     libc.unshare(wanted.new & ~(libc.CLONE_NEWCGROUP | libc.CLONE_NEWPID))
-    handed = _handed_namespaces(wanted)
+    handed = _handed_namespaces(plan)
     inner.send(channel.UNSHARED, fds=handed)
     for fd in handed:
         os.close(fd)
@@ -119,12 +120,21 @@ def _become_root(plan: Plan, steps: Steps) -> None:
     libc.prctl(libc.PR_SET_PDEATHSIG, _signal.SIGKILL)
 
 
-def _handed_namespaces(wanted: Namespaces) -> tuple[int, ...]:
-    """Our user and network namespace for S, which cannot open those of a process not dumpable."""
-    if not (wanted.join and wanted.new & libc.CLONE_NEWNET):
-        return ()
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    return tuple(os.open(f"/proc/thread-self/ns/{kind}", flags) for kind in ("user", "net"))
+def _handed_namespaces(plan: Plan) -> tuple[int, ...]:
+    """What S needs of our namespaces and cannot open itself.
+
+    For bridge networks the network namespace and an rtnetlink socket of it; for a
+    helper, when we are not dumpable, the user and the network namespace.
+    """
+    if plan.bridged:
+        return (_open_namespace("net"), netlink.open_socket().detach())
+    if plan.namespaces.join and plan.namespaces.new & libc.CLONE_NEWNET:
+        return (_open_namespace("user"), _open_namespace("net"))
+    return ()
+
+
+def _open_namespace(kind: str) -> int:
+    return os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _prepare(plan: Plan, steps: Steps) -> list[tuple[int, ...]]:

@@ -24,7 +24,7 @@ import time
 from podpy import files
 from podpy.errors import PodpyError
 from podpy.kernel import libc, process, userns
-from podpy.model import ContainerState, PortMapping, ProcessIdentity, Status
+from podpy.model import ContainerState, Endpoint, PortMapping, ProcessIdentity, Status
 from podpy.records import record, replace, to_dict
 from podpy.runtime import channel, init, placement, supervisor
 from podpy.runtime.channel import Channel
@@ -44,6 +44,13 @@ class Network:
     the drivers.
     """
 
+    def plug(self, netns: int, route: int) -> None:
+        """Ask for interfaces in a new network namespace; does not wait.
+
+        Called for plans that are ``bridged``, before anything else, with a
+        descriptor of the namespace and an rtnetlink socket of it.
+        """
+
     def start(self, pid: int, namespaces: tuple[str, ...] = ()) -> None:
         """Start the helper on the namespaces of process ``pid``; does not wait.
 
@@ -58,8 +65,15 @@ class Network:
     def stop(self) -> None:
         """Undo :meth:`start`."""
 
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What a container on bridge networks has got; known after :meth:`wait`."""
+        return ()
+
     def facts(self) -> dict[str, Any]:
-        """What the supervisor must know: ``helpers`` (pids), ``keep`` (descriptors)."""
+        """What the supervisor must know.
+
+        ``helpers`` (pids), ``keep`` (descriptors), and for bridge networks ``link``.
+        """
         return {"helpers": [], "keep": []}
 
 
@@ -233,6 +247,8 @@ def _accompany(
     if order.plan.namespaces.user == "new":
         userns.write_maps(maker, order.plan.id_map)
     inner.send(channel.MAPPED)
+    if order.plan.bridged:
+        network.plug(*handed)
     pid = _forked(inner, maker)
     network.start(pid, tuple(f"/proc/{os.getpid()}/fd/{fd}" for fd in handed))
     who = process.identity(pid)
@@ -240,9 +256,11 @@ def _accompany(
     if order.plan.tty:
         streams.take_terminal(inner.expect_descriptor(channel.PTY))
     inner.expect(channel.READY)
-    state = _running(order, who, network.wait())
-    for fd in handed:
-        os.close(fd)
+    ports = network.wait()
+    state = _running(order, who, ports, network.endpoints())
+    if not order.plan.bridged:
+        for fd in handed:
+            os.close(fd)
     if order.before_go:
         order.before_go()
     files.write_json(f"{order.directory}/state.json", to_dict(state))
@@ -262,7 +280,13 @@ def _forked(inner: Channel, maker: int) -> int:
         os.close(pidfd)
 
 
-def _running(order: Order, who: ProcessIdentity, ports: tuple[PortMapping, ...]) -> ContainerState:
+def _running(
+    order: Order,
+    who: ProcessIdentity,
+    ports: tuple[PortMapping, ...],
+    endpoints: tuple[Endpoint, ...],
+) -> ContainerState:
+    first = next((each.address for each in endpoints if each.address), order.state.address)
     return replace(
         order.state,
         status=Status.RUNNING,
@@ -270,6 +294,8 @@ def _running(order: Order, who: ProcessIdentity, ports: tuple[PortMapping, ...])
         supervisor=process.identity(),
         started=time.time(),
         ports=ports,
+        address=first,
+        networks=endpoints,
     )
 
 

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import os
 
-from podpy.model import ContainerRecord, NetworkMode, PortMapping
-from podpy.net import ports, resolv, slirp
-from podpy.records import record
+from podpy.model import ContainerRecord, Endpoint, NetworkMode, PortMapping
+from podpy.net import client, ports, resolv, slirp
+from podpy.records import from_dict, record, to_dict
 from podpy.runtime.launch import Network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from podpy.net import pasta
+    from podpy.net.client import Registration
     from podpy.net.helper import Helper
     from podpy.net.loopback import Relay
     from podpy.net.ports import Holder
@@ -126,6 +128,54 @@ class Pasta(_Helped):
         return self._relay(_pasta_outlook(self._settings).address)
 
 
+class Bridge(Network):
+    """Interfaces on bridge networks, given by the network supervisor.
+
+    ``place`` is where the network supervisor lives; ``told`` the container's registration;
+    ``arrived`` is called with the endpoints before the payload starts.
+    """
+
+    def __init__(
+        self, place: str, told: Registration, arrived: Callable[[tuple[Endpoint, ...]], None]
+    ) -> None:
+        self._place = place
+        self._told = told
+        self._arrived = arrived
+        self._talk: client.Conversation | None = None
+        self._link: dict[str, Any] = {}
+        self._endpoints: tuple[Endpoint, ...] = ()
+
+    def plug(self, netns: int, route: int) -> None:
+        self._link = {"netns": netns, "route": route}
+        self._talk = client.Conversation(self._place)
+        packet = {"do": "attach", "registration": to_dict(self._told)}
+        self._talk.send(packet, (netns, route))
+
+    def wait(self) -> Ports:
+        assert self._talk is not None
+        answer, fds = self._talk.receive()
+        self._endpoints = tuple(from_dict(Endpoint, each) for each in answer["endpoints"])
+        self._link.update(
+            channel=self._talk.detach(),
+            shared=fds[0],
+            life_line=fds[1],
+            resume=answer["resume"].encode(),
+            place=self._place,
+        )
+        self._arrived(self._endpoints)
+        return tuple(from_dict(PortMapping, each) for each in answer["ports"])
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return self._endpoints
+
+    def stop(self) -> None:
+        if self._talk is not None:
+            self._talk.close()  # the end of the connection is the end of the lease
+
+    def facts(self) -> dict[str, Any]:
+        return {"helpers": [], "keep": [], "link": self._link}
+
+
 def driver(mode: NetworkMode, wanted: Ports, *, directory: str, holder: Holder) -> Network | None:
     """The driver for a network mode; None where no helper is needed.
 
@@ -166,6 +216,9 @@ def outlook(mode: NetworkMode) -> Outlook:
         from podpy.net import pasta
 
         return _pasta_outlook(pasta.parse_options(mode.options))
+    if mode.kind == "bridge":
+        # A service of the host is reached by the host's own address; its loopback is closed.
+        return Outlook(gateway=resolv.host_address())
     if mode.kind == "host":
         return Outlook(address=resolv.host_address(), gateway="127.0.0.1", host_access=True)
     return Outlook()
@@ -205,7 +258,7 @@ def hosts_text(container: ContainerRecord, hostname: str) -> str:
     on_host = container.network.kind == "host"
     return resolv.hosts_file(
         names=(hostname, container.name),
-        address=seen.address or "127.0.0.1",
+        addresses=(seen.address or "127.0.0.1",),
         extra=container.hosts,
         gateway=seen.gateway,
         host_access=seen.host_access,

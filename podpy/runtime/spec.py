@@ -136,6 +136,7 @@ class Plan:
 
     ``operations`` come before the payload's terminal exists, ``late_operations``
     last of all; ``owned`` are the targets whose trees become the payload's user's.
+    ``bridged``: S plugs the new network namespace into bridges, and is handed it.
     """
 
     rootfs: Rootfs
@@ -150,6 +151,7 @@ class Plan:
     tty: bool = False
     interactive: bool = False
     loopback: bool = False
+    bridged: bool = False
 
 
 def device_operations() -> list[Standard]:

@@ -1,0 +1,61 @@
+"""Containers on bridge networks: what the network supervisor is told, and what comes back."""
+
+from __future__ import annotations
+
+from podpy import files
+from podpy.engine import networks
+from podpy.net import client, resolv
+from podpy.records import to_dict
+from podpy.runtime import network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.engine.context import Context
+    from podpy.model import ContainerRecord, Endpoint
+
+
+def prepare(ctx: Context, record: ContainerRecord) -> None:
+    """Have a network supervisor: where there is none it starts now, beside everything else.
+
+    It is a child of the command and not of the container's supervisor, in
+    whose cgroup it would end with the container.
+    """
+    place = ctx.store.network_run
+    if client.is_running(place):
+        return
+    for attachment in record.networks:
+        networks.settle(ctx, networks.find(ctx, attachment.network))
+    client.ensure(place)
+
+
+def driver(ctx: Context, record: ContainerRecord, hostname: str) -> network.Bridge:
+    """The driver that plugs a container into its networks and tells it its addresses."""
+    found = [networks.find(ctx, attachment.network) for attachment in record.networks]
+    told = client.Registration(
+        container=record.id,
+        name=record.name,
+        names=_names(record),
+        networks=tuple(
+            {"network": to_dict(network), "attachment": to_dict(attachment)}
+            for network, attachment in zip(found, record.networks, strict=True)
+        ),
+        ports=tuple(map(to_dict, record.ports)),
+        egress=to_dict(record.egress),
+        dns=record.dns,
+        dns_search=record.dns_search,
+    )
+
+    def arrived(endpoints: tuple[Endpoint, ...]) -> None:
+        made = resolv.network_files(
+            record, endpoints, hostname, networks=found, host=resolv.Host.now()
+        )
+        for name, text in made.items():
+            # In place: the container has the file mounted already.
+            files.overwrite(f"{ctx.store.container(record.id)}/{name}", text)
+
+    return network.Bridge(ctx.store.network_run, told, arrived)
+
+
+def _names(record: ContainerRecord) -> tuple[str, ...]:
+    """What a container is called on every network: its name, its short id, its host name."""
+    return tuple(dict.fromkeys(filter(None, (record.name, record.id[:12], record.hostname))))

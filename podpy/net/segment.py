@@ -1,0 +1,224 @@
+"""One bridge network as it stands in the shared namespace: device, routes, leases, plugs.
+
+Networks are kept apart by policy routing: packets that come in by a bridge are
+routed by that bridge's own table, which knows its subnet, the way out by the
+uplink (or none) and the other networks as unreachable.  No packet filter is
+needed for that, and a container cannot change it: the tables are those of a
+namespace in which it has no right.
+"""
+
+from __future__ import annotations
+
+import _socket
+from contextlib import suppress
+
+from podpy.errors import Conflict
+from podpy.kernel import netlink
+from podpy.model import Endpoint
+from podpy.net import ipam
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from podpy.kernel.netlink import Route
+    from podpy.model import Attachment, Network, Subnet
+
+# A table's number is that of its bridge's interface on top of this: the same after a takeover.
+_TABLES = 10000
+_PRIORITY = 10000
+_EVERYTHING = {_socket.AF_INET: "0.0.0.0/0", _socket.AF_INET6: "::/0"}
+
+
+def family(address: str) -> int:
+    """The address family of an address or a subnet."""
+    return _socket.AF_INET6 if ":" in address else _socket.AF_INET
+
+
+class Segment:
+    """The bridge of one network.  Makes the device, or takes over the one that is there."""
+
+    def __init__(self, network: Network, route: Route, mtu: int) -> None:
+        self.network = network
+        self.mtu = network.mtu or mtu
+        self.members: set[str] = set()
+        self._route = route
+        self._leases: dict[str, str] = {}
+        self._last: dict[str, str] = {}
+        self.index = self._make_device()
+        self.table = _TABLES + self.index
+        for rule in self._rules():
+            with suppress(FileExistsError):
+                route.add_rule(rule)
+        self._add_own_routes()
+
+    def _make_device(self) -> int:
+        name = self.network.interface
+        with suppress(FileExistsError):
+            self._route.add_bridge(name, self.mtu)
+        index = self._route.index(name)
+        for subnet in self.network.subnets:
+            if subnet.gateway:
+                with suppress(FileExistsError):
+                    self._route.add_address(index, subnet.gateway, _length(subnet))
+        return index
+
+    def _rules(self) -> tuple[netlink.Rule, ...]:
+        return tuple(
+            netlink.Rule(
+                family=each,
+                table=self.table,
+                priority=_PRIORITY,
+                interface=self.network.interface,
+            )
+            for each in _EVERYTHING
+        )
+
+    def _add_own_routes(self) -> None:
+        for subnet in self.network.subnets:
+            self._add_route(subnet.subnet, index=self.index)
+        if self.network.internal:
+            for everything in _EVERYTHING.values():
+                self._add_route(everything, kind=netlink.RTN_UNREACHABLE)
+
+    def _add_route(
+        self, subnet: str, *, gateway: str = "", index: int = 0, kind: int = netlink.RTN_UNICAST
+    ) -> None:
+        with suppress(FileExistsError):
+            self._route.add_route(subnet, gateway=gateway, index=index, table=self.table, kind=kind)
+
+    # --- the ways out --------------------------------------------------------
+
+    def lead_out(self, gateways: Iterable[str], index: int) -> None:
+        """Route what is for elsewhere by the uplink; called again for each new uplink."""
+        if not self.network.internal:
+            for gateway in gateways:
+                self._add_route(_EVERYTHING[family(gateway)], gateway=gateway, index=index)
+
+    def keep_from(self, other: Segment) -> None:
+        """Make another network unreachable, unless both are open to their neighbours."""
+        for subnet in other.network.subnets:
+            if self.network.isolate or other.network.isolate:
+                self._add_route(subnet.subnet, kind=netlink.RTN_UNREACHABLE)
+            else:
+                self._add_route(subnet.subnet, index=other.index)
+
+    def remove(self) -> None:
+        """Take the bridge away with its rules and routes."""
+        for rule in self._rules():
+            self._route.remove_rule(rule)
+        self._route.remove_link(self.index)  # the routes by it go with it
+        if self.network.internal:
+            self._reopen(_EVERYTHING.values())
+
+    def forget(self, other: Segment) -> None:
+        """Another network is gone: its subnets may be somebody else's tomorrow."""
+        self._reopen(subnet.subnet for subnet in other.network.subnets)
+
+    def _reopen(self, subnets: Iterable[str]) -> None:
+        for subnet in subnets:
+            self._route.remove_route(subnet, table=self.table, kind=netlink.RTN_UNREACHABLE)
+
+    # --- leases --------------------------------------------------------------
+
+    def lease(self, container: str, wanted: Attachment) -> Endpoint:
+        """Addresses for a container, by its own wish where it has one."""
+        given: dict[str, Any] = {}
+        for subnet in self.network.subnets:
+            suffix = "6" if ":" in subnet.subnet else ""
+            if f"address{suffix}" in given:
+                continue  # one address of a family
+            asked = wanted.ip6 if suffix else wanted.ip
+            if asked and not _holds(subnet, asked):
+                continue
+            given[f"address{suffix}"] = self._take(container, subnet, asked)
+            given[f"gateway{suffix}"] = subnet.gateway
+            given[f"prefix{suffix}"] = _length(subnet)
+        return Endpoint(
+            network=self.network.name,
+            network_id=self.network.id,
+            mac=wanted.mac or _mac(given.get("address") or given["address6"]),
+            aliases=wanted.aliases,
+            **given,
+        )
+
+    def _take(self, container: str, subnet: Subnet, asked: str) -> str:
+        if asked:
+            if self._leases.get(asked, container) != container:
+                raise Conflict(
+                    f"network {self.network.name}: address {asked} is in use by container"
+                    f" {self._leases[asked][:12]}",
+                    hint="choose another one, or leave --ip out",
+                )
+            self._leases[asked] = container
+            return asked
+        found = ipam.lease(subnet, self._leases, self._last.get(subnet.subnet, ""))
+        self._last[subnet.subnet] = found
+        self._leases[found] = container
+        return found
+
+    def restore(self, container: str, endpoint: Endpoint) -> None:
+        """The leases of a container that comes back to a new supervisor."""
+        for subnet in self.network.subnets:
+            address = endpoint.address6 if ":" in subnet.subnet else endpoint.address
+            if address and _holds(subnet, address):
+                self._leases[address] = container
+                self._last[subnet.subnet] = address
+
+    def release(self, container: str) -> None:
+        self.members.discard(container)
+        for address in [a for a, holder in self._leases.items() if holder == container]:
+            del self._leases[address]
+
+    # --- plugs ---------------------------------------------------------------
+
+    def plug(self, endpoint: Endpoint, device: str, netns: int, inside: Route) -> None:
+        """Give a container its interface; a leftover device of that name makes way."""
+        veth = netlink.Veth(
+            name=device,
+            master=self.index,
+            mtu=self.mtu,
+            peer=endpoint.interface,
+            peer_mac=endpoint.mac,
+            peer_namespace=netns,
+        )
+        try:
+            self._route.add_veth(veth)
+        except FileExistsError:
+            self._route.remove_link(self._route.index(device))
+            self._route.add_veth(veth)
+        index = inside.index(endpoint.interface)
+        inside.set_up(index)
+        if endpoint.address:
+            inside.add_address(index, endpoint.address, endpoint.prefix)
+        if endpoint.address6:
+            inside.add_address(index, endpoint.address6, endpoint.prefix6)
+        for subnet, gateway in self.network.routes:
+            inside.add_route(subnet, gateway=gateway)
+
+
+def set_default_routes(endpoints: Iterable[Endpoint], internal: set[str], inside: Route) -> None:
+    """A container's way out is its first network that has one, for each family by itself."""
+    open_ones = [each for each in endpoints if each.network not in internal]
+    for name in ("gateway", "gateway6"):
+        for endpoint in open_ones:
+            gateway = getattr(endpoint, name)
+            if gateway:
+                with suppress(FileExistsError):
+                    inside.add_route(_EVERYTHING[family(gateway)], gateway=gateway)
+                break
+
+
+def _mac(address: str) -> str:
+    """A locally administered address made of the IP address: the same lease, the same neighbour."""
+    packed = _socket.inet_pton(family(address), address)
+    return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + packed[-4:])
+
+
+def _length(subnet: Subnet) -> int:
+    return int(subnet.subnet.partition("/")[2])
+
+
+def _holds(subnet: Subnet, address: str) -> bool:
+    return ipam.cidr(subnet.subnet, "subnet").holds(ipam.address(address, "address")[1])
