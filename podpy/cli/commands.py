@@ -12,6 +12,7 @@ RUNNING = ("run.run", "run.create", "run.exec_", "containers.top")
 GROUPS = {
     "container": "Work with containers.",
     "image": "Work with images.",
+    "network": "Work with networks.",
     "volume": "Work with volumes.",
     "system": "Look after podpy itself.",
 }
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect.container": ("container inspect",),
     "inspect.image": ("image inspect",),
     "inspect.volume": ("volume inspect",),
+    "inspect.network": ("network inspect",),
     "images.ls": ("images", "image ls", "image list"),
     "images.rm": ("rmi", "image rm", "image remove"),
     "images.tag": ("tag", "image tag"),
@@ -59,6 +61,15 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "volumes.rm": ("volume rm", "volume remove"),
     "volumes.prune": ("volume prune",),
     "volumes.exists": ("volume exists",),
+    "networks.create": ("network create",),
+    "networks.ls": ("network ls", "network list"),
+    "networks.rm": ("network rm", "network remove"),
+    "networks.prune": ("network prune",),
+    "networks.exists": ("network exists",),
+    "networks.connect": ("network connect",),
+    "networks.disconnect": ("network disconnect",),
+    "networks.update": ("network update",),
+    "networks.reload": ("network reload",),
     "system.version": ("version",),
     "system.info": ("info", "system info"),
 }

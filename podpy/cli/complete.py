@@ -51,6 +51,13 @@ def volumes(incomplete: str) -> list[str]:
     return [name for name in _listed(_store().volumes) if name.startswith(incomplete)]
 
 
+def networks(incomplete: str) -> list[str]:
+    listed = [name.removesuffix(".json") for name in _listed(_store().networks) if name[0] != "."]
+    names = sorted({*listed, "bridge", "host", "none"})
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def objects(incomplete: str) -> list[str]:
     """Whatever ``inspect`` takes."""
-    return containers(incomplete) + images(incomplete) + volumes(incomplete)
+    kinds = (containers, images, volumes, networks)
+    return [name for names in kinds for name in names(incomplete)]

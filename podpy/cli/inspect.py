@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from podpy.cli import options as opt
     from podpy.engine.context import Context
 
-_KINDS = ("container", "image", "volume")
+_KINDS = ("container", "image", "volume", "network")
 
 
 def inspect(
@@ -24,7 +24,7 @@ def inspect(
     kind: opt.Kind = "",
     size: opt.Size = False,
 ) -> int:
-    """Show all that is known about containers, images or volumes."""
+    """Show all that is known about containers, images, volumes or networks."""
     if kind not in ("", "all", *_KINDS):
         raise UsageError(f"--type {kind}: unknown type", hint=f"use one of: {', '.join(_KINDS)}")
     kinds = (kind,) if kind in _KINDS else _KINDS
@@ -46,6 +46,18 @@ def image(ctx: Context, *, names: opt.Images, format_: opt.InspectFormat = "") -
 def volume(ctx: Context, *, names: opt.Volumes, format_: opt.InspectFormat = "") -> int:
     """Show all that is known about volumes."""
     return _show(names, format_, lambda name: _find(ctx, name, ("volume",), False))
+
+
+def network(
+    ctx: Context,
+    *,
+    names: opt.Networks,
+    format_: opt.InspectFormat = "",
+    verbose: opt.VerboseTasks = False,
+) -> int:
+    """Show all that is known about networks."""
+    del verbose  # tasks of services: there are none
+    return _show(names, format_, lambda name: _find(ctx, name, ("network",), False))
 
 
 def _find(ctx: Context, name: str, kinds: Sequence[str], size: bool) -> Any:
@@ -71,6 +83,10 @@ def _inspect(ctx: Context, name: str, kind: str, size: bool) -> Any:
         from podpy.engine import image_inspect
 
         return image_inspect.inspect(ctx, name)
+    if kind == "network":
+        from podpy.cli import networks
+
+        return networks.inspected(ctx, name)
     from podpy.engine import volumes
 
     return volumes.inspect(ctx, name)
@@ -86,7 +102,7 @@ def _show(names: Sequence[str], format_: str, find: Callable[[str], Any]) -> int
         except PodpyError as error:
             failures.append(error)
     if format_ in ("", "json"):
-        output.document(found)
+        output.document([one.to_dict() if hasattr(one, "to_dict") else one for one in found])
     else:
         output.formatted(found, format_)
     for failure in failures[:-1]:

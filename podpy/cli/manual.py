@@ -93,7 +93,7 @@ def _page(paths: tuple[str, ...], command: Any, context: Any) -> str:
 def _options(command: Any, context: Any) -> list[str]:
     lines: list[str] = []
     for parameter in command.get_params(context):
-        if parameter.param_type_name == "option":
+        if parameter.param_type_name == "option" and not parameter.hidden:
             spelled, text = parameter.get_help_record(context)
             lines += [".TP", f"\\fB{_text(spelled)}\\fR", _text(text)]
     return lines

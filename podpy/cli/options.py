@@ -40,6 +40,9 @@ Registry = Annotated[str, _argument("REGISTRY")]
 Volume = Annotated[str, _argument("VOLUME", complete.volumes)]
 Volumes = Annotated[tuple[str, ...], _argument("VOLUME...", complete.volumes)]
 NewVolume = Annotated[str, _argument("NAME")]
+Network = Annotated[str, _argument("NETWORK", complete.networks)]
+Networks = Annotated[tuple[str, ...], _argument("NETWORK...", complete.networks)]
+NewNetwork = Annotated[str, _argument("NAME")]
 Objects = Annotated[tuple[str, ...], _argument("NAME...", complete.objects)]
 
 # --- how results are shown ---------------------------------------------------
@@ -111,7 +114,10 @@ CidFiles = Annotated[
 Kind = Annotated[
     str,
     Option(
-        "--type", "-t", metavar="TYPE", help="Look for this kind only: container, image or volume."
+        "--type",
+        "-t",
+        metavar="TYPE",
+        help="Look for this kind only: container, image, network or volume.",
     ),
 ]
 
@@ -268,3 +274,103 @@ VolumeOptions = Annotated[
     tuple[str, ...], Option("--opt", "-o", metavar="KEY=VALUE", help="Option of the driver.")
 ]
 IgnoreExisting = Annotated[bool, Option("--ignore", help="No error when it exists.")]
+
+# --- networks ----------------------------------------------------------------
+
+NetworkDriver = Annotated[str, Option("--driver", "-d", metavar="DRIVER", help="Driver: bridge.")]
+Subnets = Annotated[
+    tuple[str, ...],
+    Option("--subnet", metavar="CIDR", help="Subnet; without one, podpy finds a free one."),
+]
+Gateways = Annotated[
+    tuple[str, ...],
+    Option("--gateway", metavar="ADDRESS", help="Gateway of the subnet (default: its first)."),
+]
+IpRanges = Annotated[
+    tuple[str, ...],
+    Option("--ip-range", metavar="CIDR|FIRST-LAST", help="Give containers addresses of these."),
+]
+AuxAddresses = Annotated[
+    tuple[str, ...],
+    Option("--aux-address", metavar="NAME=ADDRESS", help="Never give this one to a container."),
+]
+Ipv4 = Annotated[bool, Option("--ipv4", help="Give it an IPv4 subnet (default: true).")]
+Ipv6 = Annotated[bool, Option("--ipv6", help="Give it an IPv6 subnet as well.")]
+Internal = Annotated[bool, Option("--internal", help="No way out of the network, and none in.")]
+DisableDns = Annotated[bool, Option("--disable-dns", help="Do not resolve containers' names.")]
+NetworkDns = Annotated[
+    tuple[str, ...],
+    Option("--dns", metavar="ADDRESS", help="Name server to ask instead of the host's."),
+]
+Routes = Annotated[
+    tuple[str, ...],
+    Option("--route", metavar="CIDR,GATEWAY", help="Route that the containers get."),
+]
+InterfaceName = Annotated[
+    str, Option("--interface-name", metavar="NAME", help="Name of the bridge (default: podpyN).")
+]
+NetworkLabels = Annotated[
+    tuple[str, ...], Option("--label", metavar="KEY=VALUE", help="Label the network.")
+]
+NetworkOptions = Annotated[
+    tuple[str, ...],
+    Option("--opt", "-o", metavar="KEY=VALUE", help="mtu=, isolate=, com.docker.network...="),
+]
+IpamDriver = Annotated[
+    str, Option("--ipam-driver", metavar="DRIVER", help="Address management: default.")
+]
+IpamOptions = Annotated[
+    tuple[str, ...],
+    Option("--ipam-opt", metavar="KEY=VALUE", help="Option of the address management: none."),
+]
+Attachable = Annotated[
+    bool, Option("--attachable", help="Let containers be connected by hand: always true.")
+]
+NetworkScope = Annotated[str, Option("--scope", metavar="SCOPE", help="Scope: local.")]
+ConfigFrom = Annotated[
+    str, Option("--config-from", metavar="NETWORK", help="Of swarms: refused.", hidden=True)
+]
+ConfigOnly = Annotated[bool, Option("--config-only", help="Of swarms: refused.", hidden=True)]
+Ingress = Annotated[bool, Option("--ingress", help="Of swarms: refused.", hidden=True)]
+ForceNetwork = Annotated[
+    bool,
+    Option("--force", "-f", help="Remove the containers on it, too; no error for a missing one."),
+]
+ForceDisconnect = Annotated[
+    bool, Option("--force", "-f", help="Whatever the network supervisor says.")
+]
+Aliases = Annotated[
+    tuple[str, ...],
+    Option("--alias", metavar="NAME", help="Another name of the container on this network."),
+]
+Ip = Annotated[str, Option("--ip", metavar="ADDRESS", help="IPv4 address on this network.")]
+Ip6 = Annotated[str, Option("--ip6", metavar="ADDRESS", help="IPv6 address on this network.")]
+MacAddress = Annotated[str, Option("--mac-address", metavar="MAC", help="MAC address.")]
+ConnectLinks = Annotated[
+    tuple[str, ...],
+    Option("--link", metavar="CONTAINER", help="Of `run` alone: refused.", hidden=True),
+]
+LinkLocalIps = Annotated[
+    tuple[str, ...],
+    Option("--link-local-ip", metavar="ADDRESS", help="Refused.", hidden=True),
+]
+EndpointOptions = Annotated[
+    tuple[str, ...],
+    Option(
+        "--driver-opt",
+        metavar="KEY=VALUE",
+        help="com.docker.network.endpoint.ifname=NAME: the interface's name.",
+    ),
+]
+GatewayPriority = Annotated[
+    str, Option("--gw-priority", metavar="N", help="Refused but for 0.", hidden=True)
+]
+DnsAdd = Annotated[
+    tuple[str, ...], Option("--dns-add", metavar="ADDRESS", help="Ask this name server, too.")
+]
+DnsDrop = Annotated[
+    tuple[str, ...], Option("--dns-drop", metavar="ADDRESS", help="Ask this one no more.")
+]
+VerboseTasks = Annotated[
+    bool, Option("--verbose", "-v", help="Show the tasks of swarm services: there are none.")
+]

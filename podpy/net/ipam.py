@@ -218,6 +218,21 @@ def with_gateway(subnet: Subnet) -> Subnet:
     raise UsageError(f"--aux-address: subnet {subnet.subnet} has no address left for a gateway")
 
 
+def show_range(subnet: Subnet) -> str:
+    """The range that is handed out, in CIDR form where it is one, else ``FIRST-LAST``.
+
+    The network's own addresses, left out of a range, do not keep it from being one.
+    """
+    whole = cidr(subnet.subnet, "subnet")
+    low, high = _hosts(whole)
+    first, last = address(subnet.first, "range")[1], address(subnet.last, "range")[1]
+    first, last = whole.first if first == low else first, whole.last if last == high else last
+    bits = (last - first + 1).bit_length() - 1
+    found = Range(family=whole.family, first=first, length=_BITS[whole.family] - bits)
+    is_one = found.last == last and first % (1 << bits) == 0
+    return str(found) if is_one else f"{subnet.first}-{subnet.last}"
+
+
 # --- choosing a subnet -------------------------------------------------------
 
 

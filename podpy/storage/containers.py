@@ -198,6 +198,11 @@ def _write_record(directory: str, record: ContainerRecord) -> None:
     files.write_json(path, to_dict(record), durable=not record.remove)
 
 
+def update(store: Store, record: ContainerRecord) -> None:
+    """Replace a container's record; its name stays as it is.  Under the container's lock."""
+    _write_record(store.container(record.id), record)
+
+
 def rename(store: Store, container: Container, name: str) -> None:
     """Give a container another name; both names are known for an instant, never none."""
     name = name.removeprefix("/")  # docker shows names with a slash in front
