@@ -57,6 +57,15 @@ def ensure(place: str) -> None:
         os.close(lock)
 
 
+def take_over(place: str, lock: int) -> int:
+    """Become the supervisor in a process that inherited the lock; the exit status.
+
+    So a container's supervisor starts a new one where the last was killed.
+    """
+    os.set_inheritable(lock, False)
+    return _become_supervisor(place, lock, listen(place))
+
+
 def take_lock(place: str) -> int:
     """The lock that makes its holder the supervisor, or -1 when there is one."""
     fd = os.open(f"{place}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
