@@ -465,7 +465,9 @@ class ContainerRecord:
         """The ids of the containers in whose namespaces it lives."""
         modes = (self.pid_mode, self.ipc_mode, self.uts_mode)
         found = {mode.partition(":")[2] for mode in modes if mode.startswith("container:")}
-        return (found | {self.network.target, self.user_namespace.target}) - {""}
+        if self.network.kind == "container":
+            found.add(self.network.target)
+        return (found | {self.user_namespace.target}) - {""}
 
 
 @record

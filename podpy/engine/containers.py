@@ -7,7 +7,7 @@ import sys
 import time
 
 from podpy import files
-from podpy.engine import draft, handed, launching, pulling, rootfs
+from podpy.engine import draft, handed, launching, networking, networks, pulling, rootfs
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.kernel import process, userns
@@ -136,12 +136,12 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
     if options.replace and not options.name:
         raise UsageError("--replace: needs --name")
     image = _image(ctx, options, progress)
-    plan = draft.build(options, image, ctx.config, _surroundings(ctx.store))
+    plan = draft.build(options, image, ctx.config, _surroundings(ctx))
     if plan.record.log.driver == "journald":
         from podpy.engine import streams
 
         streams.require_driver("journald")
-    _warn(options, plan.record, progress)
+    _warn(options, image, plan.record, progress)
     if options.replace:
         _remove_namesake(ctx, options.name)
     sources = _Sources(store, plan.wishes)
@@ -175,13 +175,20 @@ def _with_driver(
     return replace(planned, driver=driver.name)
 
 
-def _warn(options: ContainerOptions, planned: ContainerRecord, progress: Progress | None) -> None:
+def _warn(
+    options: ContainerOptions,
+    image: Image | None,
+    planned: ContainerRecord,
+    progress: Progress | None,
+) -> None:
     """Say what is not done and need not keep the container from running."""
     if progress is None:
         return
     kind = planned.network.kind
-    if (options.publish or options.publish_all) and kind in ("host", "none"):
+    if (options.publish or options.publish_all) and kind in networking.UNPUBLISHED:
         progress.warn(f"published ports are discarded when using {kind} network mode")
+    for text in networking.strange_ports(image.config.exposed_ports if image else ()):
+        progress.warn(f"the image exposes {text!a}, which is no port: it is left out")
     if options.tty and options.interactive and not os.isatty(0):
         progress.warn("the input device is not a TTY")
 
@@ -264,7 +271,9 @@ class _Sources:
 # --- what the options are read against ---------------------------------------
 
 
-def _surroundings(store: Store) -> Surroundings:
+def _surroundings(ctx: Context) -> Surroundings:
+    store = ctx.store
+
     def lookup(name: str) -> ContainerRecord:
         return containers.resolve(store, name).record
 
@@ -280,6 +289,7 @@ def _surroundings(store: Store) -> Surroundings:
         ranges=_ranges,
         taken=lambda: _taken(store),
         network_helper=_network_helper,
+        find_network=lambda name: networks.find(ctx, name),
         parse_port=ports.parse,
         new_volume=containers.new_id,
     )

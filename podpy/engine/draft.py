@@ -118,10 +118,11 @@ def _spaces(
             )
         return lender.id
 
-    network = networking.mode(options.network, config, around.network_helper, lookup)
+    network, networks = networking.choose(options, config, around)
     made = replace(
         base,
         network=network,
+        networks=networks,
         pid_mode=namespaces.simple(options.pid or defaults.pidns, "--pid", ("host",), lookup),
         ipc_mode=namespaces.simple(
             options.ipc or defaults.ipcns, "--ipc", ("host", "shareable", "none"), lookup_shareable
@@ -255,7 +256,7 @@ def _rights(
         sysctls=security.sysctls(
             options.sysctl,
             defaults.default_sysctls,
-            own_network=base.network.kind not in ("host", "container"),
+            own_network=base.network.kind not in ("host", "container", "ns"),
             own_ipc=base.ipc_mode in ("private", "shareable", "none"),
         ),
     )

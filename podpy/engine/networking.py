@@ -1,52 +1,122 @@
-"""How a container is reached and named: network mode, ports, hosts, host name."""
+"""How a container is reached and named: networks or mode, ports, hosts, host name.
+
+``--network`` names either one mode (none, host, a helper of its own, another
+container's network, a namespace) or bridge networks, as many as wanted.
+``--ip``, ``--ip6`` and ``--mac-address`` are for the first network, as docker has
+it; ``--network-alias`` is for all of them, as podman has it.
+"""
 
 from __future__ import annotations
 
 from podpy.engine import values
-from podpy.errors import UsageError
-from podpy.model import NetworkMode
+from podpy.errors import PodpyError, UsageError
+from podpy.model import Attachment, NetworkMode
 from podpy.net import slirp
 from podpy.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Sequence
 
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
-    from podpy.model import ContainerRecord, ImageConfig, PortMapping
+    from podpy.model import ContainerRecord, Egress, ImageConfig, PortMapping
     from podpy.settings import Config
 
-NETWORKS = ("none", "host", "slirp4netns", "pasta")
+    Attachments = tuple[Attachment, ...]
+
+#: What ``--network`` may name besides networks; ``bridge`` and the like stand for one.
+MODES = ("none", "host", "slirp4netns", "pasta", "container", "ns")
+_DEFAULT = ("", "default", "private")
+#: Where no port can be published.
+UNPUBLISHED = ("none", "host", "ns")
 _HOSTNAME_LIMIT = 64
+#: Options that are about an interface on a bridge network.
+_OF_BRIDGES = ("ip", "ip6", "mac_address", "network_alias", "link", "egress")
 
 
-def mode(
-    texts: Iterable[str],
-    config: Config,
-    helper: Callable[[], str],
-    lookup: Callable[[str], str],
-) -> NetworkMode:
-    """``--network``: one of :data:`NETWORKS` with options, ``container:NAME`` or ``private``.
+# --- modes and networks ------------------------------------------------------
 
-    Options of ``containers.conf`` come before those given, which win.
-    """
-    given = tuple(texts)
-    if len(given) > 1:
-        raise UsageError(f"--network: only one mode can be given, not {', '.join(given)}")
-    text = given[0] if given else ""
-    if text in ("", "private", "default"):
-        text = _default_network(config, helper)
-    kind, separator, rest = text.partition(":")
-    if kind == "container":
-        if not rest:
-            raise UsageError("--network: container: needs the name or id of a container")
-        return NetworkMode(kind="container", target=lookup(rest))
-    if kind not in NETWORKS:
+
+def choose(
+    options: ContainerOptions, config: Config, around: Surroundings
+) -> tuple[NetworkMode, Attachments]:
+    """What ``--network`` and its companions ask for; without it, what is configured."""
+    asked = [word for text in options.network or ("",) for word in _words(text)]
+    texts = [_settled(text, config, around) for text in asked]
+    mode = next((text for text in texts if text.partition(":")[0] in MODES), "")
+    if not mode:
+        return NetworkMode(kind="bridge"), _attachments(texts, options, around)
+    kind = mode.partition(":")[0]
+    if len(texts) > 1:
         raise UsageError(
-            f"--network: no network or mode {text!r} is known: network not found",
-            hint="none, host, slirp4netns, pasta or container:NAME",
+            "--network: conflicting options: cannot set multiple networks without bridge network"
+            f" mode, selected mode {kind}",
+            hint="a mode stands alone; networks can be given several times",
         )
+    for name in _OF_BRIDGES:
+        if getattr(options, name) and kind != "container":
+            raise _only_for_bridges(name, kind)
+    return _mode(mode, config, around), ()
+
+
+def _words(text: str) -> list[str]:
+    """One ``--network``: podman lets several names stand in it, with commas."""
+    words = [text] if ":" in text or "=" in text else text.split(",")
+    if len(words) > 1 and not all(words):
+        raise UsageError(f"--network {text}: network name cannot be empty")
+    return words
+
+
+def _settled(text: str, config: Config, around: Surroundings) -> str:
+    """A mode, or a network with its options, in place of a word for the default."""
+    if _is_long_form(text):
+        from podpy.engine import attachments
+
+        bare = attachments.long_form(text)
+        alone = bare == Attachment(network=bare.network)
+        return _settled(bare.network, config, around) if alone else text
+    if text == "default" and _is_network(text, around):
+        return text
+    if text in _DEFAULT:
+        named = config.containers.netns
+        if named in _DEFAULT:
+            named = config.network.default_rootless_network_cmd or around.network_helper()
+        return named
+    return text
+
+
+def _is_long_form(text: str) -> bool:
+    """docker's ``name=NET,alias=db``: it begins with a key, podman's form with a network."""
+    return "=" in text.partition(":")[0]
+
+
+def _is_network(name: str, around: Surroundings) -> bool:
+    """Whether a network is called so, and is not merely meant by it."""
+    try:
+        return around.find_network(name).name == name
+    except PodpyError:
+        return False
+
+
+def _only_for_bridges(name: str, kind: str) -> UsageError:
+    option = f"--{name.replace('_', '-')}"
+    if name == "link":
+        return UsageError(
+            f"{option}: conflicting options: {kind} type networking can't be used with links",
+            hint="put both containers on one bridge network",
+        )
+    return UsageError(
+        f"{option} can only be set when the network mode is bridge, not {kind}",
+        hint="name a network: --network bridge",
+    )
+
+
+def _mode(text: str, config: Config, around: Surroundings) -> NetworkMode:
+    """One of :data:`MODES`; options of ``containers.conf`` come before those given, which win."""
+    kind, separator, rest = text.partition(":")
+    if kind in ("container", "ns"):
+        return _joined(kind, rest, around)
     if separator and kind in ("none", "host"):
         raise UsageError(f"--network: {kind} takes no options: {text!r}")
     options = tuple(option for option in rest.split(",") if option)
@@ -61,12 +131,43 @@ def mode(
     return NetworkMode(kind=kind, options=options)
 
 
-def _default_network(config: Config, helper: Callable[[], str]) -> str:
-    """containers.conf first; a rootless container cannot have podman's ``bridge`` by default."""
-    named = config.containers.netns
-    if named not in ("", "private", "bridge"):
-        return named
-    return config.network.default_rootless_network_cmd or helper()
+def _joined(kind: str, target: str, around: Surroundings) -> NetworkMode:
+    if kind == "container":
+        if not target:
+            raise UsageError("--network: container: needs the name or id of a container")
+        return NetworkMode(kind=kind, target=around.lookup(target).id)
+    if not target.startswith("/"):
+        raise UsageError(f"--network: ns: needs the absolute path of a namespace, not {target!r}")
+    return NetworkMode(kind=kind, target=target)
+
+
+def _attachments(
+    texts: Sequence[str], options: ContainerOptions, around: Surroundings
+) -> Attachments:
+    """The networks, each by its own name; most containers are on one and ask for nothing."""
+    wanted = tuple(_attachment(text) for text in texts)
+    named = {each.network: around.find_network(each.network) for each in wanted}
+    wanted = tuple(replace(each, network=named[each.network].name) for each in wanted)
+    plain = wanted == (Attachment(network=wanted[0].network),)
+    if plain and not (options.ip or options.ip6 or options.mac_address or options.network_alias):
+        return wanted
+    from podpy.engine import attachments
+
+    wanted = attachments.with_options(wanted, options)
+    attachments.check(wanted, {network.name: network for network in named.values()})
+    return wanted
+
+
+def _attachment(text: str) -> Attachment:
+    name, _, rest = text.partition(":")
+    if name and not rest and not _is_long_form(text):
+        return Attachment(network=name)
+    from podpy.engine import attachments
+
+    return attachments.long_form(text) if _is_long_form(text) else attachments.named(name, rest)
+
+
+# --- ports, names and hosts --------------------------------------------------
 
 
 def details(
@@ -78,19 +179,16 @@ def details(
 ) -> ContainerRecord:
     """``base`` with its ports, name servers, hosts and host name."""
     defaults = config.containers
-    ports = tuple(mapping for text in options.publish for mapping in around.parse_port(text))
-    exposed = _exposed(options.expose, about.exposed_ports)
-    if options.publish_all:
-        ports += _all_exposed(exposed, ports, around)
     if base.network.kind == "container":
         _refuse_with_container(options)
-    elif ports and base.network.kind in ("none", "host"):
-        ports = ()  # there is nothing to publish to: docker and podman warn and go on
+    exposed = _exposed(options.expose, about.exposed_ports)
     return replace(
         base,
-        ports=ports,
+        ports=_ports(options, base.network.kind, exposed, around),
         exposed_ports=exposed,
-        dns=options.dns or defaults.dns_servers,
+        links=_links(options, base, around),
+        egress=_egress(options),
+        dns=_dns(options.dns or defaults.dns_servers),
         dns_search=options.dns_search or defaults.dns_searches,
         dns_options=options.dns_option or defaults.dns_options,
         hosts=_hosts(options.add_host),
@@ -99,18 +197,44 @@ def details(
     )
 
 
+def _ports(
+    options: ContainerOptions, kind: str, exposed: Iterable[str], around: Surroundings
+) -> tuple[PortMapping, ...]:
+    ports = tuple(mapping for text in options.publish for mapping in around.parse_port(text))
+    if options.publish_all:
+        ports += _all_exposed(exposed, ports, around)
+    if kind in UNPUBLISHED:
+        return ()  # there is nothing to publish to: docker and podman warn and go on
+    return ports
+
+
 def _exposed(given: Iterable[str], image: Iterable[str]) -> tuple[str, ...]:
-    """``PORT[-PORT][/PROTOCOL]`` of ``--expose`` and the image, as single ``port/protocol``."""
-    found: dict[str, None] = {}
-    for text in (*image, *given):
-        ports, _, protocol = text.partition("/")
-        first, _, last = ports.partition("-")
-        low = values.integer(first, "--expose", lowest=1, highest=65535)
-        high = values.integer(last or first, "--expose", lowest=low, highest=65535)
-        if (protocol or "tcp") not in ("tcp", "udp", "sctp"):
-            raise UsageError(f"--expose: invalid protocol in {text!r}", hint="tcp, udp or sctp")
-        found.update((f"{port}/{protocol or 'tcp'}", None) for port in range(low, high + 1))
+    """Ports of the image and of ``--expose``, as single ``port/protocol``."""
+    sane = (text for text in image if text not in strange_ports((text,)))
+    every = [port for text in (*sane, *given) for port in _each_port(text)]
+    return tuple(dict.fromkeys(every))
+
+
+def strange_ports(image: Iterable[str]) -> tuple[str, ...]:
+    """What an image exposes and is no port.  Whoever runs it cannot help that: it is left out."""
+    found = []
+    for text in image:
+        try:
+            _each_port(text)
+        except UsageError:
+            found.append(text)
     return tuple(found)
+
+
+def _each_port(text: str) -> list[str]:
+    """``PORT[-PORT][/PROTOCOL]``."""
+    ports, _, protocol = text.lower().partition("/")
+    first, _, last = ports.partition("-")
+    low = values.integer(first, "--expose", lowest=1, highest=65535)
+    high = values.integer(last or first, "--expose", lowest=low, highest=65535)
+    if (protocol or "tcp") not in ("tcp", "udp", "sctp"):
+        raise UsageError(f"--expose: invalid protocol in {text!r}", hint="tcp, udp or sctp")
+    return [f"{port}/{protocol or 'tcp'}" for port in range(low, high + 1)]
 
 
 def _all_exposed(
@@ -127,13 +251,40 @@ def _all_exposed(
 
 def _refuse_with_container(options: ContainerOptions) -> None:
     for name in ("publish", "publish_all", "expose", "hostname", "dns", "dns_search",
-                 "dns_option", "add_host", "no_hosts"):  # fmt: skip
+                 "dns_option", "add_host", "no_hosts", *_OF_BRIDGES):  # fmt: skip
         if getattr(options, name):
             raise UsageError(
                 f"--{name.replace('_', '-')}: conflicting options: with --network container:…"
                 " it is that container's",
                 hint="give it to the container that owns the network",
             )
+
+
+def _links(
+    options: ContainerOptions, base: ContainerRecord, around: Surroundings
+) -> tuple[str, ...]:
+    if not options.link:
+        return ()
+    from podpy.engine import links
+
+    return links.wanted(options.link, base, around.lookup)
+
+
+def _egress(options: ContainerOptions) -> Egress | None:
+    if not options.egress:
+        return None
+    from podpy.engine import egress
+
+    return egress.policy(options.egress)
+
+
+def _dns(servers: tuple[str, ...]) -> tuple[str, ...]:
+    """``--dns``: addresses, or ``none`` alone, which keeps the image's resolv.conf."""
+    if servers:
+        from podpy.net import resolv
+
+        resolv.check_servers(servers)
+    return servers
 
 
 def _no_hosts(options: ContainerOptions, configured: bool) -> bool:

@@ -87,6 +87,12 @@ class ContainerOptions:
 
     # --- network
     network: tuple[str, ...] = ()
+    network_alias: tuple[str, ...] = ()
+    ip: str = ""
+    ip6: str = ""
+    mac_address: str = ""
+    link: tuple[str, ...] = ()
+    egress: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     publish_all: bool = False
     expose: tuple[str, ...] = ()

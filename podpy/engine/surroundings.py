@@ -9,15 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from podpy.engine.namespaces import Ranges
-    from podpy.model import ContainerRecord, PortMapping
+    from podpy.model import ContainerRecord, Network, PortMapping
 
 
 @record
 class Surroundings:
     """What the options are read against: the caller, the host, the other containers.
 
-    ``lookup`` turns the name of a container into its record; ``ranges`` and
-    ``taken`` are those of :func:`podpy.engine.namespaces.user`.
+    ``lookup`` turns the name of a container into its record, ``find_network`` that
+    of a network; ``ranges`` and ``taken`` are those of
+    :func:`podpy.engine.namespaces.user`.
     """
 
     id: str
@@ -31,5 +32,6 @@ class Surroundings:
     ranges: Callable[[str], tuple[Ranges, Ranges]]
     taken: Callable[[], tuple[Ranges, Ranges]]
     network_helper: Callable[[], str]
+    find_network: Callable[[str], Network]
     parse_port: Callable[[str], tuple[PortMapping, ...]]
     new_volume: Callable[[], str]

@@ -5,7 +5,8 @@ docker, with its own names and nothing of the host's; one on the host's network
 gets the host's file.  ``host.containers.internal`` and ``host.docker.internal``
 are there only where the host's loopback was opened to the container, because
 elsewhere they would lead nowhere.  Name servers are those of the host; podpy
-never invents one.
+never invents one.  On bridge networks with names the first network's gateway
+answers, and asks those; see :func:`network_files`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import _socket
 
 from podpy import files
 from podpy.errors import UsageError
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from podpy.model import ContainerRecord, Endpoint, Network
 
 HOSTS = "/etc/hosts"
 RESOLV_CONF = "/etc/resolv.conf"
@@ -41,28 +45,33 @@ ff02::2\tip6-allrouters
 def hosts_file(
     *,
     names: Sequence[str],
-    address: str = "127.0.0.1",
+    addresses: Sequence[str] = ("127.0.0.1",),
     extra: Iterable[str] = (),
+    links: Iterable[tuple[str, Sequence[str]]] = (),
     gateway: str = "",
     host_access: bool = False,
     base: str = CLEAN_HOSTS,
 ) -> str:
     """The container's hosts file.
 
-    ``names`` are its host name, name and short id, all for ``address``;
-    ``extra`` the values of ``--add-host``; ``gateway`` the address that
-    ``host-gateway`` stands for (empty: the host cannot be reached);
-    ``host_access`` says that the host's own names lead there too.
+    ``names`` are its host name, name and short id, all for each of ``addresses``;
+    ``extra`` the values of ``--add-host``, ``links`` addresses with their names;
+    ``gateway`` the address that ``host-gateway`` stands for (empty: the host
+    cannot be reached); ``host_access`` says that the host's own names lead there too.
     """
-    added = [_extra_line(value, gateway) for value in extra]
-    text = base if not base or base.endswith("\n") else base + "\n"
-    lines = [*added]
+    lines = [_extra_line(value, gateway) for value in extra]
+    lines += [_line(address, linked) for address, linked in links]
     if host_access and gateway:
-        lines.append(f"{gateway}\t{' '.join(HOST_NAMES)}")
-    own = " ".join(dict.fromkeys(name for name in names if name))
+        lines.append(_line(gateway, HOST_NAMES))
+    own = tuple(dict.fromkeys(name for name in names if name))
     if own:
-        lines.append(f"{address}\t{own}")
+        lines += [_line(address, own) for address in addresses]
+    text = base if not base or base.endswith("\n") else base + "\n"
     return text + "".join(f"{line}\n" for line in lines)
+
+
+def _line(address: str, names: Iterable[str]) -> str:
+    return f"{address}\t{' '.join(names)}"
 
 
 def _extra_line(value: str, gateway: str) -> str:
@@ -75,7 +84,7 @@ def _extra_line(value: str, gateway: str) -> str:
                 "or `pasta:--map-gw`",
             )
         address = gateway
-    return f"{address}\t{' '.join(names)}"
+    return _line(address, names)
 
 
 def split_host(value: str) -> tuple[tuple[str, ...], str]:
@@ -127,9 +136,7 @@ def resolv_conf(
     place of a resolver on the host's loopback.  ``fallback`` is the file used
     when the host has loopback resolvers only and there is no forwarder.
     """
-    for server in servers:
-        if not is_address(server):
-            raise UsageError(f"--dns {server}: not an IP address")
+    check_servers(servers)
     found, host_search, host_options = parse_resolv_conf(host)
     if not servers:
         servers = found if host_network else _reachable(found, forwarder, fallback)
@@ -142,6 +149,13 @@ def resolv_conf(
     if chosen := options or host_options:
         lines.append(f"options {' '.join(chosen)}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def check_servers(servers: Sequence[str]) -> None:
+    """Refuse name servers that are no addresses; ``none`` stands alone."""
+    for server in servers if own_files_wanted(servers) else ():
+        if not is_address(server):
+            raise UsageError(f"--dns {server}: not an IP address")
 
 
 def _reachable(found: Sequence[str], forwarder: str, fallback: str) -> Sequence[str]:
@@ -178,6 +192,89 @@ def parse_resolv_conf(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tupl
         elif words[0] == "options":
             options += words[1:]
     return tuple(servers), tuple(search), tuple(options)
+
+
+# --- bridge networks ---------------------------------------------------------
+
+
+@record
+class Host:
+    """What of the host the files of its containers are made of.
+
+    ``resolv_conf`` is the host's own, ``fallback`` that of systemd-resolved,
+    ``address`` the one by which it reaches others.
+    """
+
+    resolv_conf: str = ""
+    fallback: str = ""
+    address: str = ""
+
+    @classmethod
+    def now(cls) -> Host:
+        return cls(
+            resolv_conf=host_resolv_conf(), fallback=systemd_resolv_conf(), address=host_address()
+        )
+
+
+def network_files(
+    container: ContainerRecord,
+    endpoints: Sequence[Endpoint],
+    hostname: str,
+    links: Iterable[tuple[str, Sequence[str]]] = (),
+    *,
+    networks: Sequence[Network],
+    host: Host,
+) -> dict[str, str]:
+    """``hosts`` and ``resolv.conf`` of a container on bridge networks, as far as it has them.
+
+    ``endpoints`` are what it got on ``networks``; ``links`` what ``--link`` adds
+    to its hosts file.  Names are asked of the gateway of the first network that
+    has them: the resolver behind it knows the asker, and so all its networks
+    and its own ``--dns`` servers.
+    """
+    found = {}
+    if not container.no_hosts:
+        outward = any(not network.internal for network in networks)
+        found["hosts"] = hosts_file(
+            names=(hostname, container.name),
+            addresses=_addresses(endpoints) or ("127.0.0.1",),
+            extra=container.hosts,
+            links=links,
+            gateway=host.address if outward else "",
+            host_access=any(gives_host_access(network) for network in networks),
+        )
+    if own_files_wanted(container.dns):
+        found["resolv.conf"] = resolv_conf(
+            host.resolv_conf,
+            servers=_servers(container, endpoints, networks),
+            search=container.dns_search,
+            options=container.dns_options,
+            fallback=host.fallback,
+        )
+    return found
+
+
+def gives_host_access(network: Network) -> bool:
+    """The host's loopback is open to this network's containers."""
+    return network.options.get("host_access", "") == "true" and not network.internal
+
+
+def _addresses(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
+    return tuple(
+        address for each in endpoints for address in (each.address, each.address6) if address
+    )
+
+
+def _servers(
+    container: ContainerRecord, endpoints: Iterable[Endpoint], networks: Sequence[Network]
+) -> Sequence[str]:
+    """The gateway that answers; without one, the servers named for container or network."""
+    answering = {network.name for network in networks if network.dns}
+    for endpoint in endpoints:
+        gateway = endpoint.gateway or endpoint.gateway6
+        if endpoint.network in answering and gateway:
+            return (gateway,)
+    return container.dns or tuple(server for each in networks for server in each.dns_servers)
 
 
 # --- the host's files --------------------------------------------------------

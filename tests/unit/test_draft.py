@@ -11,7 +11,7 @@ from podpy.engine import draft, security
 from podpy.engine.options import ContainerOptions
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import HostError, NotFound, UsageError
-from podpy.model import ContainerRecord, Image, ImageConfig, Platform, Ulimit
+from podpy.model import ContainerRecord, Image, ImageConfig, Network, Platform, Ulimit
 from podpy.net import ports
 from podpy.records import replace
 from podpy.settings import Config, ContainerDefaults
@@ -47,12 +47,16 @@ def surroundings(**changes: object) -> Surroundings:
             raise NotFound(f"no container {name}")
         return replace(build().record, id=OTHER_ID, hostname="otherhost")
 
+    def find_network(name: str) -> Network:
+        return Network(name=name, id="a" * 64, created=1.0)
+
     values: dict[str, object] = {
         "id": ID, "now": 1000.0, "cwd": "/cwd", "env": {}, "hostname": "thishost",
         "ids": (1000, 1000), "lookup": lookup,
         "ranges": lambda name: (((100000, 65536),), ((100000, 65536),)),
         "taken": lambda: ((), ()), "network_helper": lambda: "slirp4netns",
-        "parse_port": ports.parse, "new_volume": lambda: f"anonymous{next(numbers)}",
+        "find_network": find_network, "parse_port": ports.parse,
+        "new_volume": lambda: f"anonymous{next(numbers)}",
     }  # fmt: skip
     return Surroundings(**{**values, **changes})  # type: ignore[arg-type]
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from podpy.engine import namespaces, networking
+from podpy.engine import namespaces
 from podpy.engine.options import ContainerOptions
 from podpy.errors import HostError, UsageError
-from podpy.model import IdMapping, NetworkMode, UserNamespace
-from podpy.settings import Config, ContainerDefaults, EngineDefaults, NetworkDefaults
+from podpy.model import IdMapping, UserNamespace
 
 OWN = (1000, 1000)
 RANGES = ((100000, 65536),)
@@ -157,46 +156,3 @@ def test_simple_modes() -> None:
         namespaces.simple("other", "--pid", ("host",), lookup)
     with pytest.raises(UsageError, match="--cgroupns"):
         namespaces.simple("container:x", "--cgroupns", ("host",), None)
-
-
-def network(*texts: str, config: Config | None = None) -> NetworkMode:
-    return networking.mode(texts, config or Config(), lambda: "slirp4netns", lookup)
-
-
-def test_containers_conf_gives_the_default_network_and_its_options() -> None:
-    engine = EngineDefaults(network_cmd_options=("mtu=1500",))
-    helper = NetworkDefaults(default_rootless_network_cmd="pasta", pasta_options=("--map-gw",))
-    assert network(config=Config(engine=engine)).options == ("mtu=1500",)
-    assert network("slirp4netns:mtu=9000", config=Config(engine=engine)).options == (
-        "mtu=1500",
-        "mtu=9000",
-    )
-    assert network(config=Config(network=helper)) == NetworkMode(
-        kind="pasta", options=("--map-gw",)
-    )
-    named = ContainerDefaults(netns="none")
-    assert network(config=Config(containers=named)).kind == "none"
-
-
-def test_network_modes() -> None:
-    assert network() == NetworkMode(kind="slirp4netns")
-    assert network("private") == NetworkMode(kind="slirp4netns")
-    assert network("none").kind == "none"
-    assert network("container:web") == NetworkMode(kind="container", target="id-of-web")
-    assert network("slirp4netns:mtu=1500,cidr=10.1.0.0/24").options == (
-        "mtu=1500",
-        "cidr=10.1.0.0/24",
-    )
-
-
-@pytest.mark.parametrize(
-    "text", ["bridge2", "container:", "none:x", "slirp4netns:what=1", "slirp4netns:mtu"]
-)
-def test_wrong_network_modes(text: str) -> None:
-    with pytest.raises(UsageError, match="network"):
-        network(text)
-
-
-def test_only_one_network() -> None:
-    with pytest.raises(UsageError, match="only one"):
-        network("none", "host")

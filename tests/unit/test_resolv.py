@@ -26,7 +26,7 @@ def entries(text: str) -> dict[str, str]:
 
 
 def test_a_clean_file_with_the_containers_names() -> None:
-    text = resolv.hosts_file(names=("web", "web", "abc"), address="10.0.2.100")
+    text = resolv.hosts_file(names=("web", "web", "abc"), addresses=("10.0.2.100",))
     found = entries(text)
     assert found["localhost"] == "::1"  # the last line with a name wins here, both are there
     assert text.startswith("127.0.0.1\tlocalhost\n")
