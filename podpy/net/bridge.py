@@ -35,18 +35,15 @@ import os
 from contextlib import suppress
 
 from podpy import files
-from podpy.errors import Conflict, NotFound, PodpyError
+from podpy.errors import NotFound, PodpyError
 from podpy.kernel import process
 from podpy.kernel.loop import IN, Loop
-from podpy.model import Attachment, Endpoint, Network, PortMapping, ProcessIdentity
+from podpy.model import Attachment, Network, ProcessIdentity
 from podpy.net import client, packets
-from podpy.net.dns import Resolver
-from podpy.net.egress import Egress as Guard
+from podpy.net.fabric import Fabric
 from podpy.net.inner import Inner
 from podpy.net.member import Member
-from podpy.net.segment import Segment, set_default_routes
-from podpy.net.uplink import Uplink
-from podpy.records import from_dict, replace, to_dict
+from podpy.records import from_dict, to_dict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,10 +51,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LINGER = 3.0  # seconds without a container until the supervisor ends
-_TIDY = 1.0  # seconds until the bridge of a network without containers goes
 _RETURN = 1.0  # seconds that the containers of a killed supervisor have to come back
 _WATCH = 3.0  # seconds between two looks at whether our place is still ours
-_DNS = 53
 
 
 def serve(place: str, lock: int, listener: _socket.socket) -> int:
@@ -72,20 +67,17 @@ def serve(place: str, lock: int, listener: _socket.socket) -> int:
 
 
 class Supervisor:
-    """The host half: every connection, every network, and what happens to them."""
+    """The host half: its place, its connections, and what is asked of it."""
 
     def __init__(self, place: str, listener: _socket.socket) -> None:
         self._place = place
-        self._socket = os.stat(f"{place}/{client.SOCKET}").st_ino
         self._loop = Loop()
-        self._listener = listener
         self._members: dict[str, Member] = {}
-        self._segments: dict[str, Segment] = {}
         self._expected = _living(f"{place}/members")
         self._deferred: list[Callable[[], None]] = []
-        self._inner: Inner | None = None
+        self._fabric: Fabric | None = None
         self._running = True
-        self._loop.watch(listener.fileno(), IN, self._accept)
+        self._listen(listener)
         self._loop.later(_WATCH, self._watch_place)
         if self._expected:
             self._loop.later(_RETURN, self._stop_expecting)
@@ -96,33 +88,30 @@ class Supervisor:
     def run(self) -> None:
         while self._running:
             self._loop.turn()
-        self._loop.forget(self._listener.fileno())
 
     def end(self) -> None:
         self._running = False
 
     # --- beginning and end ---------------------------------------------------
 
-    def _begin(self, inner: Inner, life_line: int = -1) -> None:
+    def _begin(self, inner: Inner, life_line: int = -1) -> Fabric:
         """Work in a shared namespace, a new one or that of the supervisor before us."""
-        self._inner = inner
-        self._guard = Guard(self._loop, inner, self._report)
-        self._resolver = Resolver(self._loop, self._guard)
-        self._uplink = Uplink(self._place, self._loop, inner, self._lead_out)
-        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-            with suppress(OSError):  # a host without IPv6
-                inner.sysctl(path, "1")
-        self._uplink.start(life_line)
+        made = Fabric(self._place, self._loop, inner, life_line=life_line, report=self._report)
+        self._fabric = made
+        return made
 
     def _stop_expecting(self) -> None:
         """Serve newcomers: everybody who can come back has."""
         self._expected = set()
         self._loop.cancel(self._stop_expecting)
-        if self._inner is None:
-            self._begin(Inner.create())
         waiting, self._deferred = self._deferred, []
         for call in waiting:
             call()
+
+    def _listen(self, listener: _socket.socket) -> None:
+        self._listener = listener
+        self._socket = os.stat(f"{self._place}/{client.SOCKET}").st_ino
+        self._loop.watch(listener.fileno(), IN, self._accept)
 
     def _arm(self) -> None:
         if not self._members:
@@ -141,9 +130,8 @@ class Supervisor:
             return
         # Somebody came in the last moment: go on, with a socket of the old name.
         self._loop.forget(self._listener.fileno())
-        self._listener = client.listen(self._place)
-        self._socket = os.stat(f"{self._place}/{client.SOCKET}").st_ino
-        self._loop.watch(self._listener.fileno(), IN, self._accept)
+        self._listener.close()
+        self._listen(client.listen(self._place))
         self._watch(late)
         self._arm()
 
@@ -174,12 +162,10 @@ class Supervisor:
         if not packet:
             self._part(channel)
             return
+        word = str(packet.pop("do"))
         try:
-            self._verb(str(packet.pop("do")))(channel, fds, **packet)
+            self._verb(word)(channel, fds, **packet)
         except Exception as error:  # whatever it is, its asker waits for an answer
-            for fd in fds:
-                with suppress(OSError):
-                    os.close(fd)
             with suppress(OSError):
                 packets.send(channel, client.telling(error))
 
@@ -199,337 +185,135 @@ class Supervisor:
     def _part(self, channel: _socket.socket) -> None:
         """A connection has ended; if it was a container's, so has its lease."""
         self._loop.forget(channel.fileno())
-        member = self._member_of(channel)
+        member = next((m for m in self._members.values() if m.channel is channel), None)
         if member is None:
             channel.close()
         else:
             self._release(member)
             member.close()
 
-    def _member_of(self, channel: _socket.socket) -> Member | None:
-        return next((m for m in self._members.values() if m.channel is channel), None)
-
     # --- containers ----------------------------------------------------------
 
     def _attach(
         self, channel: _socket.socket, fds: list[int], registration: dict[str, Any]
     ) -> None:
+        told = client.registration(registration)
         if self._expected:
             # Those who were here before have their addresses: newcomers choose after them.
-            self._deferred.append(lambda: self._attach_now(channel, fds, registration))
+            self._deferred.append(lambda: self._enter(Member(channel, told, fds)))
         else:
-            self._attach_now(channel, fds, registration)
+            self._enter(Member(channel, told, fds))
 
-    def _attach_now(
-        self, channel: _socket.socket, fds: list[int], registration: dict[str, Any]
-    ) -> None:
-        member = Member(channel, client.registration(registration), fds)
+    def _enter(self, member: Member) -> None:
+        fabric = self._fabric or self._begin(Inner.create())
+        self._members[member.container] = member
+        self._note(member)
         try:
-            self._enter(member)
-        except (PodpyError, OSError) as error:
+            fabric.enter(member)
+        except Exception as error:  # a defect too must leave no lease behind
             self._release(member)
-            member.route.close()
-            os.close(member.netns)
             with suppress(OSError):
-                packets.send(channel, client.telling(error))
+                packets.send(member.channel, client.telling(error))
+            member.close_namespace()
             return
         answer = {
             "endpoints": list(map(to_dict, member.endpoints)),
             "ports": list(map(to_dict, member.ports)),
             "resume": member.resume(),
         }
-        packets.send(channel, answer, self._pins())
-
-    def _pins(self) -> tuple[int, ...]:
-        """What a container's supervisor holds so that the kernel's part outlives us."""
-        assert self._inner is not None
-        return (self._inner.netns, self._uplink.exit_fd)
-
-    def _enter(self, member: Member) -> None:
-        """Everything a container needs of its networks, in the order in which it is safe."""
-        self._members[member.container] = member
-        self._note(member)
-        for network, attachment in member.wanted:
-            self._add(member, network, attachment)
-        self._settle(member)
-        wanted = tuple(from_dict(PortMapping, each) for each in member.told.ports)
-        member.ports = self._uplink.publish(member.container, *_reached_at(member), wanted)
-
-    def _add(self, member: Member, network: Network, attachment: Attachment) -> None:
-        segment = self._segment(network)
-        endpoint = segment.lease(member.container, attachment)
-        segment.members.add(member.container)
-        endpoint = replace(endpoint, interface=member.free_interface(attachment.interface))
-        member.endpoints = (*member.endpoints, endpoint)
-        self._guard_member(member)
-        segment.plug(endpoint, member.device(endpoint.interface), member.netns, member.route)
-        self._name(member, endpoint)
-
-    def _settle(self, member: Member) -> None:
-        internal = {s.network.name for s in self._segments.values() if s.network.internal}
-        set_default_routes(member.endpoints, internal, member.route)
-
-    def _guard_member(self, member: Member) -> None:
-        if member.egress is not None:
-            plugs = [(member.device(e.interface), e) for e in member.endpoints]
-            self._guard.apply(member.container, plugs, member.egress)
-
-    def _name(self, member: Member, endpoint: Endpoint) -> None:
-        addresses = tuple(a for a in (endpoint.address, endpoint.address6) if a)
-        self._uplink.reach(endpoint.address6)
-        self._resolver.put(
-            member.container,
-            endpoint.network,
-            (*member.told.names, *endpoint.aliases),
-            addresses,
-            member.told.dns,
-            member.told.dns_search,
-        )
-
-    def _release(self, member: Member) -> None:
-        """Free all that a container has; its interfaces go with its namespace."""
-        if self._members.get(member.container) is member:
-            del self._members[member.container]
-        with suppress(OSError):
-            os.unlink(f"{self._place}/members/{member.container}")
-        self._uplink.withdraw(member.container)
-        self._resolver.drop(member.container)
-        if member.egress is not None:
-            self._guard.withdraw(member.container)
-        for endpoint in member.endpoints:
-            self._uplink.unreach(endpoint.address6)
-        for segment in self._segments.values():
-            segment.release(member.container)
-        devices = [member.device(each.interface) for each in member.endpoints]
-        self._loop.later(_TIDY, lambda: self._tidy(devices), key=("tidy", member.container))
-        self._arm()
-
-    def _tidy(self, devices: Sequence[str]) -> None:
-        """Remove plugs whose container lives on without its supervisor, and unused bridges."""
-        assert self._inner is not None
-        used = {m.device(e.interface) for m in self._members.values() for e in m.endpoints}
-        for device in devices:
-            index = 0 if device in used else self._inner.route.index(device)
-            if index:
-                self._inner.route.remove_link(index)
-        for name in [n for n, segment in self._segments.items() if not segment.members]:
-            self._drop_segment(name)
-
-    # --- networks ------------------------------------------------------------
-
-    def _segment(self, network: Network) -> Segment:
-        known = self._segments.get(network.name)
-        if known is not None and known.network.id != network.id:
-            if known.members:
-                raise Conflict(
-                    f"network {network.name}: containers are still on the network of that name"
-                    " that was removed",
-                    hint="stop them first",
-                )
-            self._drop_segment(network.name)
-            known = None
-        return known or self._make_segment(network)
-
-    def _make_segment(self, network: Network) -> Segment:
-        assert self._inner is not None
-        if not network.internal:
-            self._uplink.wait()
-        made = Segment(network, self._inner.route, self._uplink.mtu)
-        for other in self._segments.values():
-            made.keep_from(other)
-            other.keep_from(made)
-        made.lead_out(self._uplink.gateways, self._uplink.index)
-        self._segments[network.name] = made
-        if network.dns:
-            self._resolver.serve(network, self._open_resolver_sockets(network))
-        return made
-
-    def _open_resolver_sockets(self, network: Network) -> list[_socket.socket]:
-        assert self._inner is not None
-        opened = []
-        for subnet in network.subnets:
-            gateway = subnet.gateway
-            if not gateway:
-                continue
-            kind = _socket.AF_INET6 if ":" in gateway else _socket.AF_INET
-            for transport, queue in ((_socket.SOCK_DGRAM, 0), (_socket.SOCK_STREAM, 64)):
-                opened.append(
-                    self._inner.open(
-                        kind,
-                        transport,
-                        device=network.interface,
-                        bind=(gateway, _DNS),
-                        listen=queue,
-                    )
-                )
-        return opened
-
-    def _drop_segment(self, name: str) -> None:
-        segment = self._segments.pop(name)
-        self._resolver.withdraw(name)
-        segment.remove()
-        for other in self._segments.values():
-            other.forget(segment)
-
-    def _lead_out(self) -> None:
-        """The uplink is there, or there again: every network's way out leads to it."""
-        for segment in self._segments.values():
-            segment.lead_out(self._uplink.gateways, self._uplink.index)
-
-    # --- coming back ---------------------------------------------------------
+        packets.send(member.channel, answer, fabric.pins)
 
     def _resume(
         self, channel: _socket.socket, fds: list[int], registration: dict[str, Any]
     ) -> None:
         netns, life_line = fds[2:4]
-        if self._inner is None:
-            self._begin(Inner.enter(netns), os.dup(life_line))
-        assert self._inner is not None
-        member = Member(channel, client.registration(registration), fds)
-        is_ours = os.fstat(netns).st_ino == os.fstat(self._inner.netns).st_ino
+        fabric = self._fabric or self._begin(Inner.enter(netns), os.dup(life_line))
+        is_ours = os.fstat(netns).st_ino == os.fstat(fabric.inner.netns).st_ino
         os.close(netns)
         os.close(life_line)
+        member = Member(channel, client.registration(registration), fds)
         self._members[member.container] = member
         self._note(member)
-        for (network, _), endpoint in zip(member.wanted, member.endpoints, strict=True):
-            self._restore(member, network, endpoint, is_ours=is_ours)
-        if not is_ours:
-            self._settle(member)
-        member.ports = self._uplink.publish(
-            member.container, *_reached_at(member), member.ports, again=True
-        )
-        member.push(self._pins())
+        try:
+            fabric.restore(member, is_ours=is_ours)
+            member.push(fabric.pins)
+        except (PodpyError, OSError) as error:
+            # What could not be had again is told, and what it has it keeps.
+            member.push(fabric.pins, error=client.telling(error)["error"])
         self._expected.discard(member.container)
         if not self._expected:
             self._stop_expecting()
 
-    def _restore(
-        self, member: Member, network: Network, endpoint: Endpoint, *, is_ours: bool
-    ) -> None:
-        """A plug of the supervisor before us; in another namespace than ours, a new one."""
-        assert self._inner is not None
-        segment = self._segment(network)
-        segment.restore(member.container, endpoint)
-        segment.members.add(member.container)
-        self._guard_member(member)
-        device = member.device(endpoint.interface)
-        if not (is_ours and self._inner.route.index(device)):
-            if stale := member.route.index(endpoint.interface):
-                member.route.remove_link(stale)
-            segment.plug(endpoint, device, member.netns, member.route)
-        self._name(member, endpoint)
-
     def _note(self, member: Member) -> None:
         """Leave a mark of who holds a lease, for the supervisor after us to wait for."""
-        pid = _peer(member.channel)
-        os.makedirs(f"{self._place}/members", 0o700, exist_ok=True)
+        files.make_directory(f"{self._place}/members")
         with suppress(OSError):
-            who = to_dict(process.identity(pid))
+            who = to_dict(process.identity(_peer(member.channel)))
             files.write_json(f"{self._place}/members/{member.container}", who)
 
-    # --- what is asked later -------------------------------------------------
-
-    def _merged(self, channel: _socket.socket, _fds: list[int]) -> None:
-        member = self._member_of(channel)
-        if member is None:
-            return
-        waiting, member.waiting = member.waiting, []
-        for each in waiting:
+    def _release(self, member: Member) -> None:
+        if self._members.get(member.container) is member:
+            del self._members[member.container]
             with suppress(OSError):
-                packets.send(each, {"done": True})
+                os.unlink(f"{self._place}/members/{member.container}")
+        if self._fabric is not None:
+            self._fabric.leave(member)
+        self._arm()
 
     def _leave(self, channel: _socket.socket, _fds: list[int]) -> None:
         self._part(channel)
 
-    def _member(self, container: str) -> Member:
-        if container not in self._members:
+    def _merged(self, channel: _socket.socket, _fds: list[int]) -> None:
+        """A container's state says what was pushed: who asked for the change can go on."""
+        for member in self._members.values():
+            if member.channel is channel:
+                waiting, member.waiting = member.waiting, []
+                for each in waiting:
+                    with suppress(OSError):
+                        packets.send(each, {"done": True})
+
+    # --- what commands ask ---------------------------------------------------
+
+    def _known(self, container: str) -> tuple[Fabric, Member]:
+        if self._fabric is None or container not in self._members:
             raise NotFound(f"container {container[:12]}: is on no bridge network")
-        return self._members[container]
+        return self._fabric, self._members[container]
 
     def _connect(
-        self, channel: _socket.socket, _fds: list[int],
-        container: str, network: dict[str, Any], attachment: dict[str, Any],
+        self, channel: _socket.socket, _fds: list[int], container: str,
+        network: dict[str, Any], attachment: dict[str, Any],
     ) -> None:  # fmt: skip
-        member = self._member(container)
-        defined, wanted = from_dict(Network, network), from_dict(Attachment, attachment)
-        if any(each.network == defined.name for each in member.endpoints):
-            raise Conflict(f"container {member.told.name}: is on network {defined.name} already")
-        try:
-            self._add(member, defined, wanted)
-        except BaseException:
-            self._remove(member, defined.name)
-            raise
-        member.want(defined, wanted)
-        self._settle(member)
-        self._changed(member, channel)
+        fabric, member = self._known(container)
+        fabric.connect(member, from_dict(Network, network), from_dict(Attachment, attachment))
+        self._push_changes(member, channel)
 
     def _disconnect(
         self, channel: _socket.socket, _fds: list[int], container: str, network: str
     ) -> None:
-        member = self._member(container)
-        if all(each.network != network for each in member.endpoints):
-            raise NotFound(f"container {member.told.name}: is not on network {network}")
-        member.want(self._segments[network].network, None)
-        self._remove(member, network)
-        self._settle(member)
-        self._changed(member, channel)
+        fabric, member = self._known(container)
+        fabric.disconnect(member, network)
+        self._push_changes(member, channel)
 
-    def _remove(self, member: Member, network: str) -> None:
-        for endpoint in [e for e in member.endpoints if e.network == network]:
-            if index := member.route.index(endpoint.interface):
-                member.route.remove_link(index)
-            self._uplink.unreach(endpoint.address6)
-        member.endpoints = tuple(e for e in member.endpoints if e.network != network)
-        self._resolver.drop(member.container, network)
-        if network in self._segments:
-            self._segments[network].release(member.container)
-        self._guard_member(member)
-
-    def _changed(self, member: Member, asker: _socket.socket) -> None:
+    def _push_changes(self, member: Member, asker: _socket.socket) -> None:
         """Push a container's new state; who asked for it is answered when it stands."""
-        member.ports = self._uplink.publish(
-            member.container, *_reached_at(member), member.ports, again=True
-        )
         member.waiting.append(asker)
-        member.push(
-            networks=member.endpoints,
-            ports=member.ports,
-            address=_reached_at(member)[0],
-        )
+        member.push(networks=member.endpoints, ports=member.ports, address=member.reached_at[0])
 
     def _reload(self, channel: _socket.socket, _fds: list[int], container: str) -> None:
-        """Make plugs, names and ports anew, with the same addresses."""
-        members = [self._member(container)] if container else list(self._members.values())
-        for member in members:
-            for (network, _), endpoint in zip(member.wanted, member.endpoints, strict=True):
-                self._restore(member, network, endpoint, is_ours=False)
-            self._settle(member)
-            self._uplink.withdraw(member.container)
-            member.ports = self._uplink.publish(
-                member.container, *_reached_at(member), member.ports, again=True
-            )
+        for each in [container] if container else list(self._members):
+            fabric, member = self._known(each)
+            fabric.reload(member)
         packets.send(channel, {"done": True})
 
     def _update(self, channel: _socket.socket, _fds: list[int], network: dict[str, Any]) -> None:
-        changed = from_dict(Network, network)
-        segment = self._segments.get(changed.name)
-        if segment is not None and segment.network.id == changed.id:
-            segment.network = changed
-            self._resolver.define(changed)
+        if self._fabric is not None:
+            self._fabric.update(from_dict(Network, network))
         packets.send(channel, {"done": True})
 
     def _report(self, container: str, denied: Sequence[Any]) -> None:
         """A container tried what its egress policy forbids."""
         if container in self._members:
             self._members[container].push(denied=tuple(denied))
-
-
-def _reached_at(member: Member) -> tuple[str, str]:
-    """The addresses that published ports lead to: those of the first network that has one."""
-    return (
-        next((e.address for e in member.endpoints if e.address), ""),
-        next((e.address6 for e in member.endpoints if e.address6), ""),
-    )
 
 
 def _peer(channel: _socket.socket) -> int:

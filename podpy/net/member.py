@@ -62,6 +62,18 @@ class Member:
         return next(f"eth{n}" for n in range(len(taken) + 1) if f"eth{n}" not in taken)
 
     @property
+    def name(self) -> str:
+        return self.told.name
+
+    @property
+    def reached_at(self) -> tuple[str, str]:
+        """Where published ports lead to: the first address of each family, or nowhere."""
+        return (
+            next((e.address for e in self.endpoints if e.address), ""),
+            next((e.address6 for e in self.endpoints if e.address6), ""),
+        )
+
+    @property
     def egress(self) -> Egress | None:
         return None if self.told.egress is None else from_dict(Egress, self.told.egress)
 
@@ -89,5 +101,9 @@ class Member:
 
     def close(self) -> None:
         self.channel.close()
+        self.close_namespace()
+
+    def close_namespace(self) -> None:
+        """Let go of the container's namespace, which could not be given all it asked for."""
         self.route.close()
         os.close(self.netns)

@@ -1,0 +1,261 @@
+"""The networks as they stand: segments, the uplink, names and policies, and who is on them.
+
+Everything here is the kernel's or a helper's state; the connections by which
+containers come and go are those of :mod:`.bridge`.  The order in which a
+container is given its parts matters: its policy stands before its plug, and its
+plug before its name.
+"""
+
+from __future__ import annotations
+
+import _socket
+from contextlib import suppress
+
+from podpy.errors import Conflict, NotFound
+from podpy.model import Attachment, Endpoint, Network, PortMapping
+from podpy.net.dns import Resolver
+from podpy.net.egress import Egress
+from podpy.net.segment import Segment, set_default_routes
+from podpy.net.uplink import Uplink
+from podpy.records import from_dict, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from podpy.kernel.loop import Loop
+    from podpy.net.inner import Inner
+    from podpy.net.member import Member
+
+_TIDY = 1.0  # seconds until the bridge of a network without containers goes
+_DNS = 53
+
+
+class Fabric:
+    """All that stands in the shared namespace.
+
+    ``place`` is the supervisor's directory; ``report`` is called with a
+    container's id and what its egress policy denied; ``life_line`` keeps an
+    uplink that runs already (-1: there is none).
+    """
+
+    def __init__(
+        self, place: str, loop: Loop, inner: Inner, *, life_line: int,
+        report: Callable[[str, Sequence[Any]], None],
+    ) -> None:  # fmt: skip
+        self.inner = inner
+        self._loop = loop
+        self._members: dict[str, Member] = {}
+        self._segments: dict[str, Segment] = {}
+        self._guard = Egress(loop, inner, report)
+        self._resolver = Resolver(loop, self._guard)
+        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            with suppress(OSError):  # a host without IPv6
+                inner.sysctl(path, "1")
+        self._uplink = Uplink(place, loop, inner, self._lead_out)
+        self._uplink.start(life_line)
+
+    @property
+    def pins(self) -> tuple[int, ...]:
+        """What a container's supervisor holds so that all this outlives us."""
+        return (self.inner.netns, self._uplink.exit_fd)
+
+    # --- containers ----------------------------------------------------------
+
+    def enter(self, member: Member) -> None:
+        """Give a new container everything it asks for; :meth:`leave` undoes a part."""
+        self._members[member.container] = member
+        for network, attachment in member.wanted:
+            self._add(member, network, attachment)
+        self._set_routes(member)
+        wanted = tuple(from_dict(PortMapping, each) for each in member.told.ports)
+        member.ports = self._uplink.publish(member.container, *member.reached_at, wanted)
+
+    def restore(self, member: Member, *, is_ours: bool) -> None:
+        """Take over what a container has.
+
+        ``is_ours`` says that its plugs are in our namespace; else they are made
+        anew, with the same addresses.
+        """
+        self._members[member.container] = member
+        for (network, _), endpoint in zip(member.wanted, member.endpoints, strict=True):
+            self._restore_plug(member, network, endpoint, is_ours=is_ours)
+        if not is_ours:
+            self._set_routes(member)
+        self._publish_again(member)
+
+    def leave(self, member: Member) -> None:
+        """Free all that a container has; its interfaces go with its namespace."""
+        if self._members.get(member.container) is member:
+            del self._members[member.container]
+        self._uplink.withdraw(member.container)
+        self._resolver.drop(member.container)
+        if member.egress is not None:
+            self._guard.withdraw(member.container)
+        for endpoint in member.endpoints:
+            self._uplink.unreach(endpoint.address6)
+        for segment in self._segments.values():
+            segment.release(member.container)
+        devices = [member.device(each.interface) for each in member.endpoints]
+        self._loop.later(_TIDY, lambda: self._tidy(devices), key=("tidy", member.container))
+
+    def connect(self, member: Member, network: Network, attachment: Attachment) -> None:
+        """Plug a container that runs into one network more."""
+        if any(each.network == network.name for each in member.endpoints):
+            raise Conflict(f"container {member.name}: is on network {network.name} already")
+        try:
+            self._add(member, network, attachment)
+        except BaseException:
+            self._remove(member, network.name)
+            raise
+        member.want(network, attachment)
+        self._set_routes(member)
+        self._publish_again(member)
+
+    def disconnect(self, member: Member, network: str) -> None:
+        """Unplug a container that runs from one of its networks."""
+        if all(each.network != network for each in member.endpoints):
+            raise NotFound(f"container {member.name}: is not on network {network}")
+        member.want(self._segments[network].network, None)
+        self._remove(member, network)
+        self._set_routes(member)
+        self._publish_again(member)
+
+    def reload(self, member: Member) -> None:
+        """Make a container's plugs, names and ports anew, with the same addresses."""
+        self._uplink.withdraw(member.container)
+        self.restore(member, is_ours=False)
+
+    def _add(self, member: Member, network: Network, attachment: Attachment) -> None:
+        segment = self._segment(network)
+        endpoint = segment.lease(member.container, attachment)
+        segment.members.add(member.container)
+        endpoint = replace(endpoint, interface=member.free_interface(attachment.interface))
+        member.endpoints = (*member.endpoints, endpoint)
+        self._guard_plugs(member)
+        segment.plug(endpoint, member.device(endpoint.interface), member.netns, member.route)
+        self._name(member, endpoint)
+
+    def _remove(self, member: Member, network: str) -> None:
+        for endpoint in [e for e in member.endpoints if e.network == network]:
+            if index := member.route.index(endpoint.interface):
+                member.route.remove_link(index)
+            self._uplink.unreach(endpoint.address6)
+        member.endpoints = tuple(e for e in member.endpoints if e.network != network)
+        self._resolver.drop(member.container, network)
+        if network in self._segments:
+            self._segments[network].release(member.container)
+        self._guard_plugs(member)
+
+    def _restore_plug(
+        self, member: Member, network: Network, endpoint: Endpoint, *, is_ours: bool
+    ) -> None:
+        segment = self._segment(network)
+        segment.restore(member.container, endpoint)
+        segment.members.add(member.container)
+        self._guard_plugs(member)
+        device = member.device(endpoint.interface)
+        if not (is_ours and self.inner.route.index(device)):
+            if stale := member.route.index(endpoint.interface):
+                member.route.remove_link(stale)
+            segment.plug(endpoint, device, member.netns, member.route)
+        self._name(member, endpoint)
+
+    def _set_routes(self, member: Member) -> None:
+        internal = {s.network.name for s in self._segments.values() if s.network.internal}
+        set_default_routes(member.endpoints, internal, member.route)
+
+    def _guard_plugs(self, member: Member) -> None:
+        if member.egress is not None:
+            plugs = [(member.device(each.interface), each) for each in member.endpoints]
+            self._guard.apply(member.container, plugs, member.egress)
+
+    def _name(self, member: Member, endpoint: Endpoint) -> None:
+        self._uplink.reach(endpoint.address6)
+        self._resolver.put(
+            member.container,
+            endpoint.network,
+            (*member.told.names, *endpoint.aliases),
+            tuple(filter(None, (endpoint.address, endpoint.address6))),
+            member.told.dns,
+            member.told.dns_search,
+        )
+
+    def _publish_again(self, member: Member) -> None:
+        member.ports = self._uplink.publish(
+            member.container, *member.reached_at, member.ports, again=True
+        )
+
+    # --- networks ------------------------------------------------------------
+
+    def update(self, network: Network) -> None:
+        """A network's name servers have changed."""
+        segment = self._segments.get(network.name)
+        if segment is not None and segment.network.id == network.id:
+            segment.network = network
+            self._resolver.define(network)
+
+    def _segment(self, network: Network) -> Segment:
+        known = self._segments.get(network.name)
+        if known is not None and known.network.id == network.id:
+            return known
+        if known is not None and known.members:
+            raise Conflict(
+                f"network {network.name}: containers are still on the network of that name"
+                " that was removed",
+                hint="stop them first",
+            )
+        if known is not None:
+            self._drop(network.name)
+        return self._make(network)
+
+    def _make(self, network: Network) -> Segment:
+        if not network.internal:
+            self._uplink.wait()
+        made = Segment(network, self.inner.route, self._uplink.mtu)
+        for other in self._segments.values():
+            made.keep_from(other)
+            other.keep_from(made)
+        made.lead_out(self._uplink.gateways, self._uplink.index)
+        self._segments[network.name] = made
+        if network.dns:
+            self._resolver.serve(network, self._open_resolver_sockets(network))
+        return made
+
+    def _open_resolver_sockets(self, network: Network) -> list[_socket.socket]:
+        """Where the network's gateways answer questions: of this bridge's containers only."""
+        return [
+            self.inner.open(
+                _socket.AF_INET6 if ":" in subnet.gateway else _socket.AF_INET,
+                transport,
+                device=network.interface,
+                bind=(subnet.gateway, _DNS),
+                listen=queue,
+            )
+            for subnet in network.subnets
+            if subnet.gateway
+            for transport, queue in ((_socket.SOCK_DGRAM, 0), (_socket.SOCK_STREAM, 64))
+        ]
+
+    def _drop(self, name: str) -> None:
+        segment = self._segments.pop(name)
+        self._resolver.withdraw(name)
+        segment.remove()
+        for other in self._segments.values():
+            other.forget(segment)
+
+    def _lead_out(self) -> None:
+        """The uplink is there, or there again: every network's way out leads to it."""
+        for segment in self._segments.values():
+            segment.lead_out(self._uplink.gateways, self._uplink.index)
+
+    def _tidy(self, devices: Sequence[str]) -> None:
+        """Remove plugs whose container lives on without its supervisor, and unused bridges."""
+        used = {m.device(e.interface) for m in self._members.values() for e in m.endpoints}
+        for device in devices:
+            index = 0 if device in used else self.inner.route.index(device)
+            if index:
+                self.inner.route.remove_link(index)
+        for name in [n for n, segment in self._segments.items() if not segment.members]:
+            self._drop(name)
