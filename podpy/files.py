@@ -164,10 +164,15 @@ def write_atomic(path: str, data: bytes | str, *, mode: int = 0o600, durable: bo
 
 
 def overwrite(path: str, data: bytes | str) -> None:
-    """Write a file's content anew without replacing the file: it is mounted somewhere."""
-    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Write a file's content anew without replacing the file: it is mounted somewhere.
+
+    Whoever reads meanwhile never finds it empty.
+    """
+    content = data.encode("utf-8") if isinstance(data, str) else data
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        write_all(fd, data.encode("utf-8") if isinstance(data, str) else data)
+        write_all(fd, content)
+        os.ftruncate(fd, len(content))
     finally:
         os.close(fd)
 

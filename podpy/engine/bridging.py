@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from podpy import files
-from podpy.engine import networks
-from podpy.net import client, resolv
+import os
+
+from podpy.engine import naming, networks
+from podpy.net import client
 from podpy.records import to_dict
 from podpy.runtime import network
 
@@ -28,7 +29,7 @@ def prepare(ctx: Context, record: ContainerRecord) -> None:
     client.ensure(place)
 
 
-def driver(ctx: Context, record: ContainerRecord, hostname: str) -> network.Bridge:
+def driver(ctx: Context, record: ContainerRecord) -> network.Bridge:
     """The driver that plugs a container into its networks and tells it its addresses."""
     found = [networks.find(ctx, attachment.network) for attachment in record.networks]
     told = client.Registration(
@@ -46,14 +47,17 @@ def driver(ctx: Context, record: ContainerRecord, hostname: str) -> network.Brid
     )
 
     def arrived(endpoints: tuple[Endpoint, ...]) -> None:
-        made = resolv.network_files(
-            record, endpoints, hostname, networks=found, host=resolv.Host.now()
-        )
-        for name, text in made.items():
-            # In place: the container has the file mounted already.
-            files.overwrite(f"{ctx.store.container(record.id)}/{name}", text)
+        naming.write(ctx, record, endpoints, found)
 
     return network.Bridge(ctx.store.network_run, told, arrived)
+
+
+def started(ctx: Context, record: ContainerRecord) -> None:
+    """Let containers that are linked to one that has started know where it is."""
+    if record.links or os.path.isdir(f"{ctx.store.run}/links"):
+        from podpy.engine import links
+
+        links.started(ctx, record)
 
 
 def _names(record: ContainerRecord) -> tuple[str, ...]:

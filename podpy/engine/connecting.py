@@ -7,7 +7,7 @@ may refuse (an address that is taken).
 
 from __future__ import annotations
 
-from podpy.engine import attachments, holding, networks, selection
+from podpy.engine import attachments, holding, naming, networks, selection
 from podpy.errors import Conflict, PodpyError, StateError, UsageError
 from podpy.model import Attachment, Status
 from podpy.net import client, ipam
@@ -60,6 +60,7 @@ def connect(ctx: Context, network_name: str, name: str, options: ConnectOptions)
             client.connect(ctx.store.network_run, container.record.id, network, wanted)
         changed = (*container.record.networks, wanted)
         containers.update(ctx.store, replace(container.record, networks=changed))
+        _rename(ctx, container)
 
 
 def _attachment(network: Network, options: ConnectOptions) -> Attachment:
@@ -132,6 +133,13 @@ def disconnect(ctx: Context, network_name: str, name: str, *, force: bool = Fals
                     raise
         left = tuple(each for each in container.record.networks if each.network != network)
         containers.update(ctx.store, replace(container.record, networks=left))
+        _rename(ctx, container)
+
+
+def _rename(ctx: Context, before: Container) -> None:
+    """A running container's hosts file and resolv.conf follow its networks."""
+    if before.status in _CONNECTED:
+        naming.rewrite(ctx, containers.read(ctx.store, before.record.id))
 
 
 def _connected(ctx: Context, container: Container, text: str) -> str:

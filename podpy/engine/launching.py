@@ -60,6 +60,10 @@ def launch(
         if client_fd >= 0:
             os.close(client_fd)
     _note_pid(store, record)
+    if record.network.kind == "bridge":
+        from podpy.engine import bridging
+
+        bridging.started(ctx, record)
     return True
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from podpy import files
 from podpy.errors import NotFound, PodpyError, StateError, UsageError
-from podpy.records import record
+from podpy.records import record, replace
 from podpy.storage import containers
 
 TYPE_CHECKING = False
@@ -81,20 +81,26 @@ def _split(text: str) -> tuple[str, str]:
 # --- what it means now -------------------------------------------------------
 
 
-def resolve(store: Store, linked: ContainerRecord) -> tuple[Link, ...]:
-    """The links of a container that starts; :class:`StateError` when one leads nowhere."""
-    return tuple(_resolve(store, linked, text) for text in linked.links)
+def effective(store: Store, linked: ContainerRecord) -> ContainerRecord:
+    """The record to start from: with variables about the links, which must all lead somewhere."""
+    found = [_resolve(store, linked, text) for text in linked.links]
+    return replace(linked, env=environment(found, linked))
 
 
-def present(store: Store, linked: ContainerRecord) -> tuple[Link, ...]:
-    """Those of a running container's links whose other end runs."""
+def host_lines(store: Store, linked: ContainerRecord) -> list[tuple[str, tuple[str, ...]]]:
+    """What the hosts file says of the links that run: addresses with their names."""
+    return [(address, link.names) for link in present(store, linked) for address in link.addresses]
+
+
+def present(store: Store, linked: ContainerRecord) -> list[Link]:
+    """Those of a container's links whose other end runs."""
     found = []
     for text in linked.links:
         try:
             found.append(_resolve(store, linked, text))
         except PodpyError:
             continue
-    return tuple(found)
+    return found
 
 
 def _resolve(store: Store, linked: ContainerRecord, text: str) -> Link:
@@ -200,31 +206,26 @@ def _ranges(prefix: str, address: str, ports: Sequence[str]) -> dict[str, str]:
 # --- when the other starts again ---------------------------------------------
 
 
-def note(store: Store, linked: ContainerRecord) -> None:
-    """Leave word that a running container's hosts file names its links."""
-    for text in linked.links:
-        directory = f"{store.run}/links/{text.partition(':')[0]}"
+def started(ctx: Context, record: ContainerRecord) -> None:
+    """A container has started: note what it is linked to, and tell those linked to it."""
+    for text in record.links:
+        directory = f"{ctx.store.run}/links/{text.partition(':')[0]}"
         files.make_directory(directory)
-        files.write_atomic(f"{directory}/{linked.id}", b"")
-
-
-def tell(ctx: Context, started: ContainerRecord) -> None:
-    """Write the hosts files anew of the containers that are linked to one that has started."""
-    directory = f"{ctx.store.run}/links/{started.name}"
+        files.write_atomic(f"{directory}/{record.id}", b"")
+    directory = f"{ctx.store.run}/links/{record.name}"
     for container_id in files.list_directory(directory):
-        try:
-            linked = containers.read(ctx.store, container_id)
-            if linked.status.is_live:
-                _rewrite(ctx, linked)
-                continue
-        except NotFound:
-            pass
-        except PodpyError:
-            continue  # damaged: its own start or removal will say so
-        files.unlink(f"{directory}/{container_id}")
+        if not _told(ctx, container_id):
+            files.unlink(f"{directory}/{container_id}")
 
 
-def _rewrite(ctx: Context, linked: Container) -> None:
+def _told(ctx: Context, container_id: str) -> bool:
+    """Write a linked container's hosts file anew; False when it does not run any more."""
     from podpy.engine import naming
 
-    naming.rewrite(ctx, linked)
+    try:
+        linked = containers.read(ctx.store, container_id)
+    except PodpyError:
+        return False
+    if linked.status.is_live:
+        naming.rewrite(ctx, linked)
+    return linked.status.is_live

@@ -63,6 +63,10 @@ def start(
             from podpy.engine import bridging
 
             bridging.prepare(ctx, record)
+        if record.links:
+            from podpy.engine import links
+
+            record = links.effective(store, record)
         order = _order(
             ctx, record, directory, run_directory, fills=fills, detached=detached, handed=handed
         )
@@ -413,7 +417,7 @@ def _network(ctx: Context, record: ContainerRecord, run_directory: str) -> launc
     if record.network.kind == "bridge":
         from podpy.engine import bridging
 
-        return bridging.driver(ctx, record, _hostname(record))
+        return bridging.driver(ctx, record)
     return network.driver(
         record.network,
         record.ports,
