@@ -17,7 +17,7 @@ import fcntl
 import os
 import time
 
-from podpy import errors
+from podpy import errors, files
 from podpy.errors import HostError, PodpyError
 from podpy.kernel import libc, process
 from podpy.net import packets
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LOCK = "lock"
 SOCKET = "socket"
+ERRORS = "errors"  # what the last supervisor said when it failed
 _PATIENCE = 10.0  # seconds until a supervisor that should be there has answered
 _PAUSE = 0.005
 _ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE)
@@ -99,8 +100,9 @@ def _become_supervisor(place: str, lock: int, listener: _socket.socket) -> int:
     os.umask(0o077)
     process.default_signals()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+    for fd, target in ((null, 0), (null, 1), (os.open(f"{place}/{ERRORS}", flags, 0o600), 2)):
+        os.dup2(fd, target)
     _keep_only(lock, listener.fileno())
     from podpy.net import bridge
 
@@ -186,10 +188,17 @@ class Conversation:
         self._channel.settimeout(None)
         answer, fds = packets.receive(self._channel)
         if not answer:
-            raise HostError("network supervisor: it ended without an answer", hint="try again")
+            raise HostError(f"network supervisor: {self._last_words()}", hint="try again")
         if "error" in answer:
             raise _revived(answer)
         return answer, fds
+
+    def _last_words(self) -> str:
+        try:
+            said = files.read_bytes(f"{self._place}/{ERRORS}").decode(errors="replace")
+        except OSError:
+            said = ""
+        return said.strip().removeprefix("Error: ") or "it ended without an answer"
 
     def detach(self) -> int:
         """The connection's descriptor, which now belongs to the caller."""
