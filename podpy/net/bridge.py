@@ -29,7 +29,6 @@ fields, "resume": packet}``, for a program that has no JSON.
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import os
 from contextlib import suppress
@@ -57,10 +56,8 @@ _WATCH = 3.0  # seconds between two looks at whether our place is still ours
 
 def serve(place: str, lock: int, listener: _socket.socket) -> int:
     """Be the network supervisor until nobody needs one; ``lock`` is held meanwhile."""
-    supervisor = Supervisor(place, listener)
-    _signal.signal(_signal.SIGTERM, lambda *_: supervisor.end())
     try:
-        supervisor.run()
+        Supervisor(place, listener).run()
     finally:
         os.close(lock)
     return 0
@@ -88,9 +85,6 @@ class Supervisor:
     def run(self) -> None:
         while self._running:
             self._loop.turn()
-
-    def end(self) -> None:
-        self._running = False
 
     # --- beginning and end ---------------------------------------------------
 
