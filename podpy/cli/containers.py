@@ -174,11 +174,16 @@ def port(
     every: opt.All = False,
     latest: opt.Latest = False,
 ) -> None:
-    """Show the published ports of a container."""
+    """Show the published ports of a container.
+
+    Standard output is for scripts; where clients' addresses are masked, standard error says so.
+    """
     from podpy.engine import listing
 
-    for text in listing.port(ctx, name, wanted, all=every, latest=latest):
-        output.line(text)
+    for published in listing.port(ctx, name, wanted, all=every, latest=latest):
+        output.line(published.text)
+        if published.masked:
+            output.warning(f"{published.text}: source masked: clients come from another address")
 
 
 def prune(ctx: Context, *, force: opt.NoQuestion = False, filters: opt.LongFilters = ()) -> int:

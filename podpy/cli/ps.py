@@ -90,7 +90,7 @@ def fields(*, no_trunc: bool) -> Mapping[str, Callable[..., Any]]:
         "Labels": lambda row: ",".join(f"{k}={v}" for k, v in sorted(row.record.labels.items())),
         "Mounts": lambda row: ",".join(_mounts(row, no_trunc)),
         "LocalVolumes": lambda row: str(sum(m.type == "volume" for m in row.record.mounts)),
-        "Networks": lambda row: row.record.network.kind,
+        "Networks": _networks,
         "Restarts": lambda row: row.state.restarts,
         "AutoRemove": lambda row: row.record.remove,
         "Size": _size,
@@ -106,6 +106,13 @@ def _mounts(row: Row, no_trunc: bool) -> list[str]:
     named = [mount for mount in row.record.mounts if mount.type in ("volume", "bind")]
     texts = [mount.source or mount.destination for mount in named]
     return texts if no_trunc else [_shorten(text, _SHORT_MOUNT) for text in texts]
+
+
+def _networks(row: Row) -> str:
+    """Those it is on or, where it has none to be on, its mode."""
+    if row.record.network.kind != "bridge":
+        return row.record.network.kind
+    return ",".join(each.network for each in row.record.networks)
 
 
 def _shorten(text: str, width: int) -> str:

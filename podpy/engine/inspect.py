@@ -6,11 +6,8 @@ Where the two differ, names and ids are podman's (no ``/`` before a name, no
 
 from __future__ import annotations
 
-import time
-
-from podpy.engine import values
+from podpy.engine import inspect_network, values
 from podpy.kernel import capabilities
-from podpy.net import ports
 from podpy.storage import containers
 
 TYPE_CHECKING = False
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podpy.engine.context import Context
-    from podpy.model import Container, ContainerRecord, ContainerState, Mount, PortMapping
+    from podpy.model import Container, ContainerRecord, ContainerState, Mount
     from podpy.paths import Store
 
 _PROPAGATION = (
@@ -34,7 +31,7 @@ def container(ctx: Context, name: str, *, size: bool = False) -> dict[str, Any]:
     directory = ctx.store.container(record.id)
     described = {
         "Id": record.id,
-        "Created": instant(record.created),
+        "Created": values.instant(record.created),
         "Path": record.argv[0] if record.argv else "",
         "Args": list(record.argv[1:]),
         "State": _state(state),
@@ -62,7 +59,7 @@ def container(ctx: Context, name: str, *, size: bool = False) -> dict[str, Any]:
         "GraphDriver": _graph_driver(ctx.store, record, directory),
         "Mounts": [_mount(ctx.store, m) for m in record.mounts if m.type in ("bind", "volume")],
         "Dependencies": sorted(record.lenders),
-        "NetworkSettings": _network(found),
+        "NetworkSettings": inspect_network.settings(ctx, found),
         "Config": _config(record),
         "HostConfig": _host_config(record, directory),
     }
@@ -74,15 +71,6 @@ def container(ctx: Context, name: str, *, size: bool = False) -> dict[str, Any]:
 def _is_root(record: ContainerRecord) -> bool:
     """Whether the process starts as the container's root: nobody else has capabilities."""
     return record.user.partition(":")[0] in ("", "0", "root")
-
-
-def instant(seconds: float) -> str:
-    """RFC 3339 in UTC; Go's zero time for what never happened."""
-    if not seconds:
-        return "0001-01-01T00:00:00Z"
-    whole, fraction = divmod(seconds, 1)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-    return f"{text}.{int(fraction * 1e6):06}000Z"
 
 
 def _sizes(ctx: Context, found: Container) -> dict[str, int]:
@@ -106,8 +94,8 @@ def _state(state: ContainerState) -> dict[str, Any]:
         "ConmonPid": state.supervisor.pid if live and state.supervisor else 0,
         "ExitCode": 0 if live else state.exit_code,
         "Error": state.error,
-        "StartedAt": instant(state.started),
-        "FinishedAt": instant(0.0 if live else state.finished),
+        "StartedAt": values.instant(state.started),
+        "FinishedAt": values.instant(0.0 if live else state.finished),
         "CgroupPath": state.cgroup,
         "Health": {"Status": "", "FailingStreak": 0, "Log": []},
     }
@@ -152,48 +140,6 @@ def _mount(store: Store, mount: Mount) -> dict[str, Any]:
     }
 
 
-# --- network -----------------------------------------------------------------
-
-
-def _network(found: Container) -> dict[str, Any]:
-    record, state = found.record, found.state
-    live = state.status.is_live
-    address = {
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": state.address if live else "",
-        "IPPrefixLen": 24 if live and state.address else 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "MacAddress": "",
-    }
-    published = _bindings(state.ports if live else record.ports, "0.0.0.0" if live else "")
-    exposed = {text: None for text in record.exposed_ports if text not in published}
-    return {
-        **address,
-        "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": f"/proc/{state.init.pid}/ns/net" if live and state.init else "",
-        "Ports": dict(sorted({**exposed, **published}.items())),
-        "Networks": {} if record.network.kind in ("none", "container") else {
-            record.network.kind: address
-        },
-    }  # fmt: skip
-
-
-def _bindings(mappings: Iterable[PortMapping], default_ip: str) -> dict[str, list[dict[str, str]]]:
-    found: dict[str, list[dict[str, str]]] = {}
-    for mapping in mappings:
-        for single in ports.expand(mapping):
-            binding = {
-                "HostIp": single.host_ip or default_ip,
-                "HostPort": str(single.host_port) if single.host_port else "",
-            }
-            found.setdefault(f"{single.container_port}/{single.protocol}", []).append(binding)
-    return found
-
-
 # --- what was asked for ------------------------------------------------------
 
 
@@ -209,7 +155,8 @@ def _config(record: ContainerRecord) -> dict[str, Any]:
         "AttachStdout": False,
         "AttachStderr": False,
         "ExposedPorts": {
-            text: {} for text in sorted({*record.exposed_ports, *_bindings(record.ports, "")})
+            text: {}
+            for text in sorted({*record.exposed_ports, *inspect_network.bindings(record.ports, "")})
         },
         "Tty": record.tty,
         "OpenStdin": record.interactive,
@@ -244,8 +191,10 @@ def _host_config(record: ContainerRecord, directory: str) -> dict[str, Any]:
             "Tag": record.log.tag,
             "Size": values.show_decimal_size(record.log.max_size),
         },
-        "NetworkMode": _network_mode(record),
-        "PortBindings": _bindings(record.ports, ""),
+        "NetworkMode": inspect_network.mode(record),
+        "Links": inspect_network.links(record),
+        "Egress": list(record.egress.rules) if record.egress else None,
+        "PortBindings": inspect_network.bindings(record.ports, ""),
         "RestartPolicy": {"Name": record.restart, "MaximumRetryCount": 0},
         "AutoRemove": record.remove,
         "CapAdd": _difference(record.capabilities, capabilities.DEFAULT),
@@ -300,13 +249,6 @@ def _log_options(record: ContainerRecord) -> dict[str, str]:
     if log.max_size:
         found |= {"max-size": str(log.max_size), "max-file": str(log.max_file)}
     return found
-
-
-def _network_mode(record: ContainerRecord) -> str:
-    network = record.network
-    if network.kind == "container":
-        return f"container:{network.target}"
-    return ":".join(part for part in (network.kind, ",".join(network.options)) if part)
 
 
 def _difference(one: Iterable[str], other: Iterable[str]) -> list[str]:

@@ -114,9 +114,17 @@ def resolve(ctx: Context, name: str) -> Container:
 # --- port --------------------------------------------------------------------
 
 
+@record
+class PublishedPort:
+    """One line of ``port``; ``masked``: the container does not see its clients' addresses."""
+
+    text: str
+    masked: bool = False
+
+
 def port(
     ctx: Context, name: str = "", wanted: str = "", *, all: bool = False, latest: bool = False
-) -> tuple[str, ...]:
+) -> tuple[PublishedPort, ...]:
     """``80/tcp -> 0.0.0.0:8080`` per published port; with ``wanted``, only the host's side."""
     from podpy.net import ports
 
@@ -131,9 +139,10 @@ def port(
             host = ports.bound_address(mapping)
             if not wanted:
                 prefix = f"{asked[:12]}\t" if all else ""
-                lines.append(f"{prefix}{inside} -> {host}")
-            elif inside == _with_protocol(wanted):
-                lines.append(host)
+                host = f"{prefix}{inside} -> {host}"
+            elif inside != _with_protocol(wanted):
+                continue
+            lines.append(PublishedPort(text=host, masked=mapping.masked))
     if wanted and not lines:
         raise UsageError(f"no public port '{wanted}' published for {name}")
     return tuple(lines)

@@ -145,9 +145,20 @@ def _volume(ctx: Context, value: str) -> Test:
 
 
 def _network(ctx: Context, value: str) -> Test:
+    """A network by name or the beginning of its id; or a mode, or the container that is joined."""
+    from podpy.engine import networks
+
+    try:
+        name = networks.find(ctx, value).name
+    except PodpyError:
+        name = value
+
     def test(container: Container) -> bool:
         network = container.record.network
-        return value == network.kind or (bool(network.target) and network.target.startswith(value))
+        if network.kind == "bridge":
+            return name in networks.names_of(container)
+        lent = network.kind == "container" and network.target.startswith(value)
+        return value == network.kind or lent
 
     return test
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podpy.engine import networks
-from podpy.engine.inspect import instant
+from podpy.engine.values import instant
 from podpy.errors import NotFound
 
 TYPE_CHECKING = False

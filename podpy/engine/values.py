@@ -6,6 +6,8 @@ Each function takes the option's name for its errors.  Pure, but for
 
 from __future__ import annotations
 
+import time
+
 from podpy import files
 from podpy.errors import UsageError
 
@@ -170,3 +172,12 @@ def label_matches(labels: dict[str, str], wanted: str) -> bool:
     """``key`` is there, or ``key=value`` is there with that value."""
     key, separator, value = wanted.partition("=")
     return key in labels and (not separator or labels[key] == value)
+
+
+def instant(seconds: float) -> str:
+    """RFC 3339 in UTC; Go's zero time for what never happened."""
+    if not seconds:
+        return "0001-01-01T00:00:00Z"
+    whole, fraction = divmod(seconds, 1)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+    return f"{text}.{int(fraction * 1e6):06}000Z"

@@ -65,7 +65,7 @@ def list(ctx: Context, *, filters: Sequence[str] = ()) -> tuple[Volume, ...]:
 
 def inspect(ctx: Context, name: str) -> dict[str, Any]:
     """A volume in the shape that docker and podman share."""
-    from podpy.engine.inspect import instant
+    from podpy.engine.values import instant
 
     volume = stored.read(ctx.store, name)
     return {
