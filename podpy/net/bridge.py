@@ -55,7 +55,12 @@ _WATCH = 3.0  # seconds between two looks at whether our place is still ours
 
 
 def serve(place: str, lock: int, listener: _socket.socket) -> int:
-    """Be the network supervisor until nobody needs one; ``lock`` is held meanwhile."""
+    """Be the network supervisor until nobody needs one; ``lock`` is held meanwhile.
+
+    The lock's file says who holds it, for people: podpy believes the lock alone.
+    """
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, files.dumps(to_dict(process.identity())).encode() + b"\n", 0)
     try:
         Supervisor(place, listener).run()
     finally:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 from pathlib import Path
 
+from podpy.kernel import process
+from podpy.model import ProcessIdentity
+from podpy.records import from_dict
 from support import host, images, processes
 from support.command import Completed, Tool
 
@@ -89,6 +94,7 @@ class Podpy(Tool):
         problems: list[str] = []
         try:
             self._remove_objects()
+            self._end_network_supervisor()
             watch.expect_none()
             problems += self._remains()
         except AssertionError as error:
@@ -105,14 +111,26 @@ class Podpy(Tool):
         if (self.store / "volumes").is_dir() and os.listdir(self.store / "volumes"):
             self("volume", "rm", "-f", "-a")
 
+    def _end_network_supervisor(self) -> None:
+        """It would linger for seconds, for containers that this test will not start."""
+        for lock in self.runtime.glob("network*/lock"):
+            text = lock.read_text()
+            if text and process.is_alive(who := from_dict(ProcessIdentity, json.loads(text))):
+                os.kill(who.pid, signal.SIGTERM)
+
     def _remains(self) -> list[str]:
         mounts = Path("/proc/self/mountinfo").read_text()
         remains = {
             "containers": self.containers(),
             "names": _names(self.store / "containers" / ".names"),
             "staging": self.staging(),
-            # A note for the length of the login: what a logout ends has been told.
-            "runtime": [name for name in _names(self.runtime) if name != "logout-told"],
+            # Notes for the length of the login: what a logout ends has been told, who
+            # the network supervisor was.
+            "runtime": [
+                name
+                for name in _names(self.runtime)
+                if name != "logout-told" and not name.startswith("network")
+            ],
             "cgroups": self.cgroup.left() if self.cgroup else [],
             "mounts": [line for line in mounts.splitlines() if f" {self.directory}" in line],
         }
