@@ -70,6 +70,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "networks.disconnect": ("network disconnect",),
     "networks.update": ("network update",),
     "networks.reload": ("network reload",),
+    "events.events": ("events", "system events"),
     "system.version": ("version",),
     "system.info": ("info", "system info"),
 }

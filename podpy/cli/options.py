@@ -374,3 +374,16 @@ DnsDrop = Annotated[
 VerboseTasks = Annotated[
     bool, Option("--verbose", "-v", help="Show the tasks of swarm services: there are none.")
 ]
+
+# --- events ------------------------------------------------------------------
+
+SinceEvents = Annotated[
+    str, Option("--since", metavar="TIME", help="From then on (date, seconds, or 10m ago).")
+]
+UntilEvents = Annotated[
+    str, Option("--until", metavar="TIME", help="Until then; it ends when that is over.")
+]
+NoTruncEvents = Annotated[bool, Option("--no-trunc", help="Do not shorten ids (default: true).")]
+Stream = Annotated[
+    bool, Option("--stream", help="Wait for what happens (default: true); else show the past.")
+]

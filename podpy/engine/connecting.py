@@ -8,18 +8,18 @@ may refuse (an address that is taken).
 from __future__ import annotations
 
 from podpy.engine import attachments, holding, naming, networks, selection
-from podpy.errors import Conflict, PodpyError, StateError, UsageError
-from podpy.model import Attachment, Status
+from podpy.errors import Conflict, NotFound, PodpyError, StateError, UsageError
+from podpy.model import Attachment, Network, Status
 from podpy.net import client, ipam
 from podpy.records import record, replace
-from podpy.storage import containers
+from podpy.storage import containers, events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from podpy.engine.context import Context, Outcome
-    from podpy.model import Container, Network
+    from podpy.model import Container
 
 _CONNECTED = (Status.RUNNING, Status.PAUSED)
 _IFNAME = "com.docker.network.endpoint.ifname"
@@ -59,8 +59,8 @@ def connect(ctx: Context, network_name: str, name: str, options: ConnectOptions)
             network = networks.settle(ctx, network)
             client.connect(ctx.store.network_run, container.record.id, network, wanted)
         changed = (*container.record.networks, wanted)
-        containers.update(ctx.store, replace(container.record, networks=changed))
-        _rename(ctx, container)
+        _record(ctx, container, changed)
+        events.network(ctx.store, network, "connect", container=container.record.id)
 
 
 def _attachment(network: Network, options: ConnectOptions) -> Attachment:
@@ -118,7 +118,7 @@ def disconnect(ctx: Context, network_name: str, name: str, *, force: bool = Fals
     """Take a container off a network, at once when it runs.
 
     With ``force`` the container's record is changed whatever the network
-    supervisor says, and a network that is gone is left as well.
+    supervisor says.
     """
     found = containers.resolve(ctx.store, name)
     with holding.hold(ctx.store, found.record):
@@ -127,32 +127,38 @@ def disconnect(ctx: Context, network_name: str, name: str, *, force: bool = Fals
         network = _connected(ctx, container, network_name)
         if container.status in _CONNECTED:
             try:
-                client.disconnect(ctx.store.network_run, container.record.id, network)
+                client.disconnect(ctx.store.network_run, container.record.id, network.name)
             except PodpyError:
                 if not force:
                     raise
-        left = tuple(each for each in container.record.networks if each.network != network)
-        containers.update(ctx.store, replace(container.record, networks=left))
-        _rename(ctx, container)
+        left = tuple(each for each in container.record.networks if each.network != network.name)
+        _record(ctx, container, left)
+        events.network(ctx.store, network, "disconnect", container=container.record.id)
 
 
-def _rename(ctx: Context, before: Container) -> None:
-    """A running container's hosts file and resolv.conf follow its networks."""
-    if before.status in _CONNECTED:
-        naming.rewrite(ctx, containers.read(ctx.store, before.record.id))
-
-
-def _connected(ctx: Context, container: Container, text: str) -> str:
-    """The name of a network that the container is on."""
+def _connected(ctx: Context, container: Container, text: str) -> Network:
+    """A network that the container is on; of one that is gone, its name is known."""
     joined = networks.names_of(container)
-    name = text if text in joined else networks.find(ctx, text).name
-    if name not in joined:
+    try:
+        network = networks.find(ctx, text)
+    except NotFound:
+        if text not in joined:
+            raise
+        network = Network(name=text, id="", created=0.0)
+    if network.name not in joined:
         raise StateError(
-            f"container {container.record.name} is not connected to network {name}:"
+            f"container {container.record.name} is not connected to network {network.name}:"
             " network is not connected",
             hint=f"it is on: {', '.join(joined) or 'none'}",
         )
-    return name
+    return network
+
+
+def _record(ctx: Context, container: Container, changed: tuple[Attachment, ...]) -> None:
+    """Write down what a container is on; a running one's hosts and resolv.conf follow."""
+    containers.update(ctx.store, replace(container.record, networks=changed))
+    if container.status in _CONNECTED:
+        naming.rewrite(ctx, containers.read(ctx.store, container.record.id))
 
 
 def reload(

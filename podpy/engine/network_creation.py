@@ -10,6 +10,7 @@ from podpy.errors import Conflict, UsageError
 from podpy.model import Network, Subnet
 from podpy.net import ipam
 from podpy.records import record, replace
+from podpy.storage import events
 from podpy.storage import networks as stored
 
 TYPE_CHECKING = False
@@ -99,6 +100,7 @@ def create(ctx: Context, name: str, options: CreateOptions) -> Created:
         _check_mtu(made)
         _check_routes(made)
         stored.create(ctx.store, made)
+    events.network(ctx.store, made, "create")
     return Created(name=made.name, id=made.id, warnings=_warnings(wanted))
 
 
@@ -374,6 +376,7 @@ def update(
         changed = replace(network, dns_servers=tuple(dict.fromkeys((*kept, *added))))
         stored.write(ctx.store, changed)
     _tell(ctx, changed)
+    events.network(ctx.store, changed, "update")
     return changed.name
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from podpy.engine import lifecycle, networks
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, NotFound, PodpyError, StoreError, UsageError
+from podpy.model import Network
+from podpy.storage import events
 from podpy.storage import networks as stored
 
 TYPE_CHECKING = False
@@ -38,7 +40,8 @@ def _outcome(ctx: Context, name: str, force: bool, time: str) -> Outcome:
 
 def _remove(ctx: Context, text: str, force: bool, time: str) -> str:
     """Remove one network; its name."""
-    name = _named(ctx, text, force)
+    network = _found(ctx, text, force)
+    name = network.name
     if not force:
         networks.check_records(ctx)
     if using := networks.users(ctx).get(name):
@@ -46,25 +49,26 @@ def _remove(ctx: Context, text: str, force: bool, time: str) -> str:
             raise in_use(name, using)
         _remove_containers(ctx, using, time)
     _unlink(ctx, name)
+    events.network(ctx.store, network, "destroy")
     return name
 
 
-def _named(ctx: Context, text: str, force: bool) -> str:
-    """The name of the network to remove; a damaged one only goes by its whole name."""
+def _found(ctx: Context, text: str, force: bool) -> Network:
+    """The network to remove; of a damaged one its name is known, and goes with ``force``."""
     if text in networks.MODES:
         raise UsageError(f"network {text} is a mode of containers and cannot be removed")
     try:
-        name = networks.find(ctx, text).name
+        network = networks.find(ctx, text)
     except StoreError:
         if not force:
             raise
-        name = text
-    if name == networks.default_name(ctx):
+        network = Network(name=text, id="", created=0.0)
+    if network.name == networks.default_name(ctx):
         raise UsageError(
-            f"default network {name} cannot be removed: it is pre-defined",
+            f"default network {network.name} cannot be removed: it is pre-defined",
             hint="another one can be the default: containers.conf, network.default_network",
         )
-    return name
+    return network
 
 
 def in_use(name: str, using: Sequence[Container]) -> Conflict:
