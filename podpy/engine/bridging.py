@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from podpy.engine import naming, networks
 from podpy.net import client
 from podpy.records import to_dict
@@ -50,14 +48,6 @@ def driver(ctx: Context, record: ContainerRecord) -> network.Bridge:
         naming.write(ctx, record, endpoints, found)
 
     return network.Bridge(ctx.store.network_run, told, arrived)
-
-
-def started(ctx: Context, record: ContainerRecord) -> None:
-    """Let containers that are linked to one that has started know where it is."""
-    if record.links or os.path.isdir(f"{ctx.store.run}/links"):
-        from podpy.engine import links
-
-        links.started(ctx, record)
 
 
 def _names(record: ContainerRecord) -> tuple[str, ...]:

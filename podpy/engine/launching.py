@@ -61,9 +61,9 @@ def launch(
             os.close(client_fd)
     _note_pid(store, record)
     if record.network.kind == "bridge":
-        from podpy.engine import bridging
+        from podpy.engine import naming
 
-        bridging.started(ctx, record)
+        naming.started(ctx, record)
     return True
 
 

@@ -3,15 +3,12 @@
 The container gets a line in its hosts file (alias, short id and name of the
 other) and variables about the other's address, ports and environment.  Both
 are looked up at each start, so the other must run then.  When the other one
-starts again, perhaps at a new address, the hosts files of those that are linked
-to it are written anew in place: a start finds them in ``<run>/links/<name>/``,
-which hardly ever exists, so it costs one system call.  Variables stay what
-they were, as with docker.
+starts again, perhaps at a new address, hosts files follow
+(:func:`podpy.engine.naming.started`); variables stay what they were, as with docker.
 """
 
 from __future__ import annotations
 
-from podpy import files
 from podpy.errors import NotFound, PodpyError, StateError, UsageError
 from podpy.records import record, replace
 from podpy.storage import containers
@@ -20,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from podpy.engine.context import Context
     from podpy.model import Container, ContainerRecord, Endpoint
     from podpy.paths import Store
 
@@ -201,31 +197,3 @@ def _ranges(prefix: str, address: str, ports: Sequence[str]) -> dict[str, str]:
                 found[f"{key}_{name}"] = f"{protocol}://{_in_url(address)}:{port}"
                 found[f"{key}_PORT_{name}"] = str(port)
     return found
-
-
-# --- when the other starts again ---------------------------------------------
-
-
-def started(ctx: Context, record: ContainerRecord) -> None:
-    """A container has started: note what it is linked to, and tell those linked to it."""
-    for text in record.links:
-        directory = f"{ctx.store.run}/links/{text.partition(':')[0]}"
-        files.make_directory(directory)
-        files.write_atomic(f"{directory}/{record.id}", b"")
-    directory = f"{ctx.store.run}/links/{record.name}"
-    for container_id in files.list_directory(directory):
-        if not _told(ctx, container_id):
-            files.unlink(f"{directory}/{container_id}")
-
-
-def _told(ctx: Context, container_id: str) -> bool:
-    """Write a linked container's hosts file anew; False when it does not run any more."""
-    from podpy.engine import naming
-
-    try:
-        linked = containers.read(ctx.store, container_id)
-    except PodpyError:
-        return False
-    if linked.status.is_live:
-        naming.rewrite(ctx, linked)
-    return linked.status.is_live

@@ -6,7 +6,7 @@ import time
 
 from podpy.engine import values
 from podpy.errors import NotFound, PodpyError, UsageError
-from podpy.storage import containers
+from podpy.storage import containers, networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,19 +146,18 @@ def _volume(ctx: Context, value: str) -> Test:
 
 def _network(ctx: Context, value: str) -> Test:
     """A network by name or the beginning of its id; or a mode, or the container that is joined."""
-    from podpy.engine import networks
 
-    try:
-        name = networks.find(ctx, value).name
-    except PodpyError:
-        name = value
+    def begins(text: str) -> bool:
+        return bool(value) and text.startswith(value)
+
+    names = {value, *(each.name for each in networks.every(ctx.store) if begins(each.id))}
 
     def test(container: Container) -> bool:
         network = container.record.network
-        if network.kind == "bridge":
-            return name in networks.names_of(container)
-        lent = network.kind == "container" and network.target.startswith(value)
-        return value == network.kind or lent
+        if network.kind != "bridge":
+            return value == network.kind or (network.kind == "container" and begins(network.target))
+        connected = any(begins(each.network_id) for each in container.state.networks)
+        return connected or any(each.network in names for each in container.record.networks)
 
     return test
 

@@ -3,14 +3,21 @@
 Both are bind-mounted before the addresses are known, and networks come and go
 while a container runs: they are written in place, since a bind mount follows
 the file and not its name.
+
+``<run>/links/<name>/`` names the containers that are linked to the one of that
+name.  It hardly ever exists, so a start that looks there for whom to tell of a
+new address pays one system call.
 """
 
 from __future__ import annotations
 
+import os
+
 from podpy import files
 from podpy.engine import networks
-from podpy.errors import NotFound
+from podpy.errors import NotFound, PodpyError
 from podpy.net import resolv
+from podpy.storage import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,3 +58,32 @@ def _known(ctx: Context, endpoints: Iterable[Endpoint]) -> list[Network]:
         except NotFound:
             continue  # removed under its containers (`network rm -f`)
     return found
+
+
+# --- when a linked container starts again ------------------------------------
+
+
+def started(ctx: Context, record: ContainerRecord) -> None:
+    """A container has started: note what it is linked to, and tell those linked to it."""
+    noted = f"{ctx.store.run}/links"
+    if not record.links and not os.path.isdir(noted):
+        return
+    for text in record.links:
+        directory = f"{noted}/{text.partition(':')[0]}"
+        files.make_directory(directory)
+        files.write_atomic(f"{directory}/{record.id}", b"")
+    directory = f"{noted}/{record.name}"
+    for container_id in files.list_directory(directory):
+        if not _told(ctx, container_id):
+            files.unlink(f"{directory}/{container_id}")
+
+
+def _told(ctx: Context, container_id: str) -> bool:
+    """Write a linked container's hosts file anew; False when it does not run any more."""
+    try:
+        linked = containers.read(ctx.store, container_id)
+    except PodpyError:
+        return False
+    if linked.status.is_live:
+        rewrite(ctx, linked)
+    return linked.status.is_live
