@@ -146,6 +146,7 @@ def _task(
         "release": [f"{ctx.store.container_names}/{record.name}"],
         "discard": _anonymous_volumes(ctx.store, record),
         "sweep": "podpy.storage.staging:remove_tree",
+        "events": events.for_supervisor(ctx.store, record),
     }
 
 

@@ -165,6 +165,17 @@ class Route:
                 raise
         return 0
 
+    def bridge_address(self, port: str) -> bytes:
+        """The MAC address of the bridge that an interface is a port of."""
+        bridge = unpack_from("=I", self._link(_text(IFLA_IFNAME, port))[IFLA_MASTER])[0]
+        return self._link(b"", bridge)[IFLA_ADDRESS]
+
+    def _link(self, named: bytes, index: int = 0) -> dict[int, bytes]:
+        body = pack(_LINK, _socket.AF_UNSPEC, 0, index, 0, 0) + named
+        for answer in self._exchange(RTM_GETLINK, NLM_F_ACK, body):
+            return attributes(answer[calcsize(_LINK) :])
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
     def links(self) -> dict[str, int]:
         """All interfaces: name → index."""
         body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, 0, 0)
@@ -175,8 +186,10 @@ class Route:
         return found
 
     def add_bridge(self, name: str, mtu: int) -> None:
+        """A bridge with an address of its own: else it would have its lowest port's."""
         body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
         body += _text(IFLA_IFNAME, name) + _number(IFLA_MTU, mtu)
+        body += _attribute(IFLA_ADDRESS, b"\x02\x42" + os.urandom(4))
         body += _nested(IFLA_LINKINFO, _text(IFLA_INFO_KIND, "bridge"))
         self._do(RTM_NEWLINK, _CREATE, body)
 
@@ -194,6 +207,10 @@ class Route:
 
     def set_up(self, index: int) -> None:
         self._do(RTM_NEWLINK, NLM_F_ACK, pack(_LINK, _socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP))
+
+    def set_mtu(self, index: int, mtu: int) -> None:
+        body = pack(_LINK, _socket.AF_UNSPEC, 0, index, 0, 0) + _number(IFLA_MTU, mtu)
+        self._do(RTM_NEWLINK, NLM_F_ACK, body)
 
     def remove_link(self, index: int) -> None:
         self._undo(RTM_DELLINK, pack(_LINK, _socket.AF_UNSPEC, 0, index, 0, 0))

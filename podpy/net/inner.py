@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import _signal
 import _socket
+import errno
 import fcntl
 import os
+from _struct import pack
 
 from podpy.errors import HostError
 from podpy.kernel import libc, netlink, process, userns
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     Answer = tuple[dict[str, Any], _socket.socket | None]
 
 NS_GET_USERNS = 0xB701  # ioctl_ns(2): the user namespace that owns a namespace
+TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB  # linux/if_tun.h
+IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
+_TUN = "/dev/net/tun"
 _SYSCTLS = "/proc/sys/net/"
 
 
@@ -82,6 +87,10 @@ class Inner:
             "listen": listen,
         }
         return _socket.socket(fileno=self._ask(request)[1][0])
+
+    def make_tap(self, name: str) -> None:
+        """Make a tap device that stays when whoever serves it ends; that it exists is no error."""
+        self._ask({"do": "tap", "name": name})
 
     def sysctl(self, path: str, value: str) -> None:
         """Write ``/proc/sys/net/PATH`` of the shared namespace."""
@@ -190,7 +199,7 @@ def _answer(channel: _socket.socket, request: dict[str, Any]) -> None:
 
 
 def _open(
-    family: int, kind: int, protocol: int, device: str, bind: Sequence[Any] | None,
+    *, family: int, kind: int, protocol: int, device: str, bind: Sequence[Any] | None,
     transparent: bool, listen: int,
 ) -> Answer:  # fmt: skip
     made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, protocol)
@@ -221,6 +230,19 @@ def _make_transparent(made: _socket.socket, family: int) -> None:
         made.setsockopt(_socket.IPPROTO_IP, IP_TRANSPARENT, 1)
 
 
+def _tap(name: str) -> Answer:
+    fd = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, TUNSETIFF, pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+        fcntl.ioctl(fd, TUNSETPERSIST, 1)
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # it is there, and served
+            raise
+    finally:
+        os.close(fd)
+    return {}, None
+
+
 def _sysctl(path: str, value: str) -> Answer:
     _write(os.path.join(_SYSCTLS, path), value)
     return {}, None
@@ -234,7 +256,12 @@ def _run(argv: Sequence[str], input: str) -> Answer:
     return {"output": done.stdout.decode(errors="replace")}, None
 
 
-_VERBS = {"open": _open, "sysctl": _sysctl, "run": _run}
+_VERBS: dict[str, Callable[..., Answer]] = {
+    "open": _open,
+    "tap": _tap,
+    "sysctl": _sysctl,
+    "run": _run,
+}
 
 
 def _write(path: str, text: str) -> None:

@@ -46,10 +46,15 @@ _OWN = frozenset(("--map-gw", "--no-map-gw", "--config-net"))
 
 @record
 class Settings:
-    """The options of ``--network pasta:OPTION,…``: pasta's own, checked against those known."""
+    """The options of ``--network pasta:OPTION,…``: pasta's own, checked against those known.
+
+    ``is_shared``: for the namespace of all bridge networks, whose device the
+    network supervisor sets up and whose names it answers for itself.
+    """
 
     map_gateway: bool = False
     options: tuple[str, ...] = ()
+    is_shared: bool = False
 
     def has(self, *names: str) -> bool:
         return any(option.partition("=")[0] in names for option in self.options)
@@ -104,10 +109,10 @@ def _value(option: str, words: Iterator[str]) -> str:
 
 def arguments(settings: Settings, mappings: Sequence[PortMapping]) -> list[str]:
     """pasta's options for these settings and ports."""
-    command = ["--config-net"]
+    command = [] if settings.is_shared else ["--config-net"]
     if not settings.map_gateway:
         command.append("--no-map-gw")
-    if not settings.has("--dns-forward"):
+    if not (settings.is_shared or settings.has("--dns-forward")):
         command += ["--dns-forward", RESOLVER]
     command += settings.options
     for short, long, protocol in (("-t", "--tcp-ports", "tcp"), ("-u", "--udp-ports", "udp")):

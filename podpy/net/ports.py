@@ -26,6 +26,7 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 WILDCARDS = ("", "0.0.0.0")
 _LAST_PORT = 65535
 _RANDOM_TRIES = 16
+_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 # --- parsing -----------------------------------------------------------------
@@ -178,10 +179,7 @@ class Assignment:
         SO_REUSEADDR on UDP sockets, so those are let go.
         """
         for held in self._held:
-            if held.type == _socket.SOCK_DGRAM:
-                held.close()
-            else:
-                held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            hand_over(held)
 
     def close(self) -> None:
         for held in self._held:
@@ -199,7 +197,7 @@ def assign(mappings: Sequence[PortMapping], *, holder: Holder | None = None) -> 
     assignment = Assignment()
     try:
         for mapping in dict.fromkeys(single for given in mappings for single in expand(given)):
-            _refuse_twice(mapping, assignment.mappings)
+            refuse_twice(mapping, assignment.mappings)
             assignment.take(mapping, holder)
     except BaseException:
         assignment.close()
@@ -207,32 +205,47 @@ def assign(mappings: Sequence[PortMapping], *, holder: Holder | None = None) -> 
     return assignment
 
 
-def _refuse_twice(mapping: PortMapping, taken: Iterable[PortMapping]) -> None:
+def hand_over(bound: _socket.socket) -> None:
+    """Let somebody else bind the port that ``bound`` has, at once."""
+    if bound.type == _socket.SOCK_DGRAM:
+        bound.close()
+    else:
+        bound.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+
+
+def refuse_twice(mapping: PortMapping, taken: Iterable[PortMapping]) -> None:
     if not mapping.host_port or mapping.choices > 1:
         return
     for other in taken:
-        same = (other.host_port, other.protocol) == (mapping.host_port, mapping.protocol)
-        if same and _overlap(other.host_ip, mapping.host_ip):
+        if is_same(other, mapping):
             raise UsageError(f"port {bound_address(mapping)}/{mapping.protocol} is published twice")
 
 
-def _overlap(one: str, other: str) -> bool:
+def overlap(one: str, other: str) -> bool:
+    """Whether two host addresses of one port stand in each other's way.
+
+    The empty one means all addresses, of either family.
+    """
+    if not one or not other:
+        return True
     if (":" in one) != (":" in other):
         return False
-    return one == other or one in WILDCARDS or other in WILDCARDS or "::" in (one, other)
+    return one == other or bool({one, other} & {"0.0.0.0", "::"})
+
+
+def is_same(one: PortMapping, other: PortMapping) -> bool:
+    """Whether two published ports cannot be had together."""
+    return (one.host_port, one.protocol) == (other.host_port, other.protocol) and overlap(
+        one.host_ip, other.host_ip
+    )
 
 
 def _bind_one(mapping: PortMapping, holder: Holder | None) -> tuple[PortMapping, _socket.socket]:
-    if mapping.protocol == "sctp":
-        raise UsageError(
-            f"cannot publish port {mapping.container_port}/sctp: "
-            "slirp4netns and pasta forward tcp and udp only",
-            hint="use `--network host`",
-        )
+    refuse_sctp(mapping)
     last: OSError | None = None
-    for port in _candidates(mapping):
+    for port in candidates(mapping):
         try:
-            bound = _bind(mapping, port)
+            bound = bind(mapping, port)
         except OSError as error:
             last = error
             continue
@@ -240,13 +253,63 @@ def _bind_one(mapping: PortMapping, holder: Holder | None) -> tuple[PortMapping,
     raise refusal(last or OSError(errno.EADDRINUSE, ""), mapping, holder)
 
 
-def _candidates(mapping: PortMapping) -> Iterable[int]:
+def take(
+    mapping: PortMapping, holder: Holder | None = None
+) -> tuple[list[PortMapping], list[_socket.socket]]:
+    """One port on each address it is to listen on, on a number that is free on all of them.
+
+    A mapping without an address listens on all addresses of both families, where
+    the host has both.  Errors as those of :func:`assign`.
+    """
+    hosts = (mapping.host_ip,) if mapping.host_ip else ("0.0.0.0", "::")
+    last: OSError | None = None
+    for port in candidates(mapping):
+        bound: list[_socket.socket] = []
+        taken: list[PortMapping] = []
+        try:
+            for host in hosts:
+                _take_one(replace(mapping, host_ip=host, choices=1), port, taken, bound)
+        except OSError as error:
+            last = error
+            for each in bound:
+                each.close()
+            continue
+        return taken, bound
+    raise refusal(last or OSError(errno.EADDRINUSE, ""), mapping, holder)
+
+
+def _take_one(
+    mapping: PortMapping, port: int, taken: list[PortMapping], bound: list[_socket.socket]
+) -> None:
+    """Another address for the port that the first one got."""
+    try:
+        made = bind(mapping, taken[0].host_port if taken else port)
+    except OSError as error:
+        if taken and error.errno in _NO_FAMILY:
+            return
+        raise
+    bound.append(made)
+    taken.append(replace(mapping, host_port=made.getsockname()[1]))
+
+
+def refuse_sctp(mapping: PortMapping) -> None:
+    if mapping.protocol == "sctp":
+        raise UsageError(
+            f"cannot publish port {mapping.container_port}/sctp: "
+            "a port reaches a rootless container through user-mode networking, "
+            "which knows tcp and udp only",
+            hint="use `--network host`",
+        )
+
+
+def candidates(mapping: PortMapping) -> Iterable[int]:
+    """The host ports to try in turn; 0 lets the kernel choose."""
     if mapping.host_port:
         return range(mapping.host_port, mapping.host_port + mapping.choices)
     return (0,) * _RANDOM_TRIES
 
 
-def _bind(mapping: PortMapping, port: int) -> _socket.socket:
+def bind(mapping: PortMapping, port: int) -> _socket.socket:
     """A socket that has the port for itself and listens on nothing.
 
     Where the port is not free for that, TCP tries again with SO_REUSEADDR:
@@ -273,10 +336,25 @@ def _bind(mapping: PortMapping, port: int) -> _socket.socket:
     return bound
 
 
+def bind_beside(mapping: PortMapping) -> _socket.socket:
+    """A UDP socket on an address whose port a helper has on all addresses.
+
+    A datagram goes to the socket that is bound to its destination most exactly.
+    """
+    outer = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        outer.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        outer.bind((mapping.host_ip, mapping.host_port))
+    except BaseException:
+        outer.close()
+        raise
+    return outer
+
+
 def diagnose(mapping: PortMapping) -> OSError | None:
     """Why a helper could not listen on a port, found by trying it; None when we could."""
     try:
-        bound = _bind(mapping, mapping.host_port)
+        bound = bind(mapping, mapping.host_port)
     except OSError as error:
         return error
     try:
@@ -304,6 +382,18 @@ def refusal(error: OSError, mapping: PortMapping, holder: Holder | None = None) 
     if error.errno == errno.EADDRNOTAVAIL:
         return UsageError(f"cannot publish {where}: this host has no address {mapping.host_ip}")
     return HostError(f"cannot publish {where}: {error.strerror or error}")
+
+
+def blame(error: PodpyError, mappings: Iterable[PortMapping], holder: Holder) -> PodpyError:
+    """``error`` of the network supervisor, which knows its own containers only, put better.
+
+    Where ``holder`` knows whose port it is that was asked for, the error names them.
+    """
+    if isinstance(error, Conflict):
+        for mapping in (single for given in mappings for single in expand(given)):
+            if mapping.host_port and mapping.choices == 1 and holder(mapping):
+                return refusal(OSError(errno.EADDRINUSE, ""), mapping, holder)
+    return error
 
 
 def _privileged(mapping: PortMapping) -> HostError:

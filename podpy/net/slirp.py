@@ -9,6 +9,7 @@ helper's API socket, so the container sees the client's real address.
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 
 from podpy import files
@@ -21,17 +22,22 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
 DEVICE = "tap0"
 MTU = 65520
+_PATIENCE = 5.0  # seconds until a helper that is alive has answered
 _MTU_RANGE = range(68, 65522)
 
 
 @record
 class Settings:
-    """The options of ``--network slirp4netns:OPTION,…``, checked."""
+    """The options of ``--network slirp4netns:OPTION,…``, checked.
+
+    ``is_shared``: for the namespace of all bridge networks, whose device the
+    network supervisor sets up and whose names it answers for itself.
+    """
 
     allow_host_loopback: bool = False
     mtu: int = MTU
@@ -39,6 +45,7 @@ class Settings:
     enable_ipv6: bool = True
     outbound_addr: str = ""
     outbound_addr6: str = ""
+    is_shared: bool = False
 
     @property
     def gateway(self) -> str:
@@ -137,7 +144,8 @@ def arguments(
     program: str, pid: int, settings: Settings, namespaces: Sequence[str] = ()
 ) -> list[str]:
     """The command line, without the descriptors of this one start."""
-    command = [program, "--configure", f"--mtu={settings.mtu}", f"--cidr={settings.cidr}"]
+    command = [program, f"--mtu={settings.mtu}", f"--cidr={settings.cidr}"]
+    command.append("--disable-dns" if settings.is_shared else "--configure")
     # The sandbox is made in the user namespace of a pid; by paths the helper stays the caller.
     command += ["--enable-seccomp"] if namespaces else ["--enable-sandbox", "--enable-seccomp"]
     if not settings.allow_host_loopback:
@@ -155,19 +163,21 @@ def arguments(
 
 
 def start(
-    pid: int, settings: Settings, *, api_socket: str = "", namespaces: Sequence[str] = ()
-) -> Helper:
+    pid: int, settings: Settings, *, api_socket: str = "", namespaces: Sequence[str] = (),
+    life_line: int = -1,
+) -> Helper:  # fmt: skip
     """Start slirp4netns for the network namespace of ``pid``; it is not ready yet.
 
     ``pid`` must be dumpable and its id map written (the helper becomes root of
     its user namespace), or ``namespaces`` be paths of its user and network
     namespace.  ``api_socket`` (needed for published ports) is the path where
-    the helper will listen.  The helper ends with this process, or when
-    :attr:`Helper.exit_fd` is closed.
+    the helper will listen.  The helper ends when the last copy of
+    :attr:`Helper.exit_fd` is closed; where ``life_line`` is given, that of the
+    caller's own pipe, which may outlast several helpers.
     """
     program = locate("slirp4netns", "pasta")
     ready, ready_end = os.pipe2(os.O_CLOEXEC)
-    exit_end, exit_fd = os.pipe2(os.O_CLOEXEC)
+    exit_end, exit_fd = _life_line(life_line)
     log, null = open_log(), os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     given = {0: null, 1: null, 2: log, ready_end: ready_end, exit_end: exit_end}
     ours = [ready_end, exit_end, null]
@@ -181,15 +191,31 @@ def start(
             ours.append(directory)
         helper = _spawn_open(command, given)
     except BaseException:
-        for fd in (ready, exit_fd, log):
+        for fd in {ready, exit_fd, log} - {life_line}:
             os.close(fd)
         raise
     finally:
         for fd in ours:
             os.close(fd)
     return Helper(
-        "slirp4netns", helper, ready_fd=ready, log_fd=log, exit_fd=exit_fd, api_socket=api_socket
+        "slirp4netns",
+        helper,
+        ready_fd=ready,
+        log_fd=log,
+        exit_fd=exit_fd if life_line < 0 else -1,
+        api_socket=api_socket,
     )
+
+
+def _life_line(existing: int) -> tuple[int, int]:
+    """The helper's end and ours of the pipe whose hang-up ends it.
+
+    Whoever has the end for writing can open the other one, too.
+    """
+    if existing < 0:
+        return os.pipe2(os.O_CLOEXEC)
+    end = os.open(f"/proc/self/fd/{existing}", os.O_RDONLY | os.O_CLOEXEC)
+    return end, existing
 
 
 def _spawn_open(command: list[str], files: dict[int, int]) -> int:
@@ -208,24 +234,29 @@ def _by_directory(path: str) -> tuple[str, int]:
     return f"/proc/self/fd/{fd}/{name}", fd
 
 
-def publish(api_socket: str, mapping: PortMapping, *, holder: ports.Holder | None = None) -> None:
-    """Forward one host port into the container.
+def publish(
+    api_socket: str,
+    mapping: PortMapping,
+    *,
+    address: str = "",
+    holder: ports.Holder | None = None,
+) -> int:
+    """Forward one host port to ``address``, the container's own by default; the forwarding's id.
 
     ``mapping`` is a single port with its final number.  Raises
     :class:`~podpy.errors.Conflict` when somebody else listens there.
     """
-    request = {
-        "execute": "add_hostfwd",
-        "arguments": {
-            "proto": mapping.protocol,
-            "host_addr": mapping.host_ip or "0.0.0.0",
-            "host_port": mapping.host_port,
-            "guest_port": mapping.container_port,
-        },
+    arguments = {
+        "proto": mapping.protocol,
+        "host_addr": mapping.host_ip or "0.0.0.0",
+        "host_port": mapping.host_port,
+        "guest_port": mapping.container_port,
     }
-    answer = files.loads(_ask(api_socket, files.dumps(request).encode()))
+    if address:
+        arguments["guest_addr"] = address
+    answer = request(api_socket, "add_hostfwd", arguments)
     if "error" not in answer:
-        return
+        return int(answer["return"]["id"])
     reason = ports.diagnose(mapping)
     if reason is not None:
         raise ports.refusal(reason, mapping, holder)
@@ -233,6 +264,13 @@ def publish(api_socket: str, mapping: PortMapping, *, holder: ports.Holder | Non
         f"cannot publish {ports.bound_address(mapping)}/{mapping.protocol}: "
         f"slirp4netns: {answer['error'].get('desc', 'no reason given')}"
     )
+
+
+def request(api_socket: str, what: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The helper's answer to one request; ``OSError`` when it gives none."""
+    packet = files.dumps({"execute": what, "arguments": arguments}).encode()
+    answer: dict[str, Any] = files.loads(_ask(api_socket, packet))
+    return answer
 
 
 def check_publishable(mappings: Iterable[PortMapping]) -> None:
@@ -250,13 +288,16 @@ def _ask(api_socket: str, request: bytes) -> bytes:
     """One request, one answer: the helper reads up to the end of the stream."""
     path, directory = _by_directory(api_socket)
     client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    client.settimeout(_PATIENCE)
     try:
         client.connect(path)
         client.sendall(request)
         client.shutdown(_socket.SHUT_WR)
         answer = b""
-        while part := client.recv(4096):
+        while part := client.recv(1 << 16):
             answer += part
+        if not answer:
+            raise OSError(errno.ECONNRESET, "slirp4netns has ended")
         return answer
     finally:
         client.close()

@@ -1,0 +1,168 @@
+"""The programs that carry the shared namespace's packets to the world and back.
+
+A carrier serves one tap device, which stands by itself: it keeps its
+addresses and the routes by it while the program is exchanged.
+
+slirp4netns needs no address translation: it takes and answers whatever source
+address a container has (the device answers for all of them), publishes IPv4
+ports one by one while it runs, and ends when nobody holds its life line any
+more.  pasta knows one address only, so the namespace translates (nft), and
+its ports cannot be changed, so the network supervisor relays them.
+"""
+
+from __future__ import annotations
+
+from podpy.errors import HostError
+from podpy.kernel import process
+from podpy.net import ipam, pasta, ports, slirp
+from podpy.records import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from podpy.model import PortMapping
+    from podpy.net.helper import Helper
+    from podpy.net.inner import Inner
+
+DEVICE = "tap0"
+GATEWAY6 = "fe80::2"  # libslirp's router, and the one that pasta is given
+#: The uplink's own subnets, the usual one first; one that the host uses would hide it.
+SUBNETS = ("10.0.2.0/24", "10.192.2.0/24", "172.30.255.0/24", "192.168.232.0/24")
+_FORWARD_FIELDS = ("proto", "host_addr", "host_port", "guest_addr", "guest_port")
+_TRANSLATION = """
+table inet podpy_uplink
+delete table inet podpy_uplink
+table inet podpy_uplink {
+    chain out {
+        type nat hook postrouting priority 100
+        oifname "tap0" masquerade
+    }
+}
+"""
+
+
+@record
+class Forward:
+    """A port that a carrier forwards by itself: ``proto`` host address and port → guest's."""
+
+    proto: str
+    host_addr: str
+    host_port: int
+    guest_addr: str
+    guest_port: int
+
+
+class Forwarding:
+    """The ports that slirp4netns forwards by itself, through its API socket."""
+
+    def __init__(self, api_socket: str) -> None:
+        self._socket = api_socket
+
+    def can(self, mapping: PortMapping, address: str) -> bool:
+        """IPv4 to IPv4; UDP clients on the loopback would get no answer."""
+        return not (":" in mapping.host_ip or ":" in address or ports.is_loopback_udp(mapping))
+
+    def add(self, mapping: PortMapping, address: str) -> int:
+        """Start to forward a port; what takes it back.  Raises as :func:`slirp.publish`."""
+        return slirp.publish(self._socket, mapping, address=address)
+
+    def remove(self, ident: int) -> None:
+        slirp.request(self._socket, "remove_hostfwd", {"id": ident})
+
+    def listed(self) -> dict[Forward, int]:
+        """What is forwarded now."""
+        entries = slirp.request(self._socket, "list_hostfwd", {})["return"]["entries"]
+        return {
+            Forward(**{field: each[field] for field in _FORWARD_FIELDS}): int(each["id"])
+            for each in entries
+        }
+
+
+class Slirp:
+    """slirp4netns on the shared namespace."""
+
+    name = "slirp4netns"
+
+    def __init__(self, directory: str, settings: slirp.Settings) -> None:
+        self.settings = settings
+        self.has_ipv6 = settings.enable_ipv6
+        self._socket = f"{directory}/slirp.sock"
+        self.forwarding: Forwarding | None = Forwarding(self._socket)
+
+    def prepare(self, inner: Inner) -> None:
+        """The device answers on the uplink for everybody behind it."""
+        inner.sysctl(f"ipv4/conf/{DEVICE}/proxy_arp", "1")
+        # By default the kernel answers for others after a random pause of up to 0.8 seconds.
+        inner.sysctl(f"ipv4/neigh/{DEVICE}/proxy_delay", "0")
+
+    def start(self, inner: Inner, life_line: int) -> Helper:
+        return slirp.start(inner.pid, self.settings, api_socket=self._socket, life_line=life_line)
+
+
+class Pasta:
+    """pasta on the shared namespace.  It has no life line: it ends with who started it."""
+
+    name = "pasta"
+    has_ipv6 = False
+
+    def __init__(self, directory: str, settings: slirp.Settings) -> None:
+        self.settings = settings
+        self.forwarding: Forwarding | None = None
+        self._directory = directory
+
+    def prepare(self, inner: Inner) -> None:
+        """One address is answered to: everybody's packets leave with that."""
+        program = process.find_program("nft")
+        if not program:
+            raise HostError(
+                "bridge networks by pasta need the program nft, which is not installed",
+                hint="install nftables or slirp4netns",
+            )
+        inner.run([program, "-f", "-"], _TRANSLATION)
+
+    def start(self, inner: Inner, _life_line: int) -> Helper:
+        settings = pasta.Settings(
+            is_shared=True,
+            options=(
+                "--ns-ifname", DEVICE, "--address", self.settings.address,
+                "--netmask", self.settings.cidr.partition("/")[2],
+                "--gateway", self.settings.gateway, "--mtu", str(self.settings.mtu), "--ipv4-only",
+            ),
+        )  # fmt: skip
+        return pasta.start(inner.pid, settings, (), directory=self._directory)
+
+
+Carrier = Slirp | Pasta
+
+
+def choose(kind: str, options: Iterable[str], directory: str, busy: Iterable[str]) -> Carrier:
+    """The carrier ``kind``, or where that is empty the one that is installed.
+
+    ``options`` are those of slirp4netns (``network_cmd_options``): the MTU, its
+    subnet, IPv6 and the address to leave by count here.  Its access to the
+    host's loopback does not: that would open it to every bridge network.
+    ``busy`` are the subnets that the host reaches, in CIDR form.
+    """
+    if not kind:
+        kind = "slirp4netns" if process.find_program("slirp4netns") else "pasta"
+    settings = slirp.parse_options(options)
+    if not any(option.startswith("cidr=") for option in options):
+        settings = replace(settings, cidr=_free_subnet(busy))
+    if kind == "pasta" and process.find_program("pasta"):
+        return Pasta(directory, settings)
+    return Slirp(directory, replace(settings, is_shared=True, allow_host_loopback=False))
+
+
+def revive(kind: str, settings: slirp.Settings, directory: str) -> Carrier:
+    """The carrier that a predecessor chose."""
+    return (Pasta if kind == Pasta.name else Slirp)(directory, settings)
+
+
+def _free_subnet(busy: Iterable[str]) -> str:
+    taken = [ipam.cidr(each, "") for each in busy]
+    for subnet in SUBNETS:
+        mine = ipam.cidr(subnet, "")
+        if not any(mine.overlaps(each) for each in taken):
+            return subnet
+    return SUBNETS[0]

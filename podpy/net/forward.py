@@ -1,0 +1,293 @@
+"""Published ports that no helper serves: relayed by the network supervisor itself.
+
+slirp4netns listens on IPv4 addresses only and does not answer UDP clients on
+the host's loopback; pasta's ports cannot be changed once it runs.  So a host
+port is a listener in the host's namespace here, and for each client a socket
+that was opened inside the shared namespace leads on to the container.
+
+That inner socket is bound to the client's own address (``IP_TRANSPARENT``,
+ip(7)), so the container sees who is calling.  Its answers, which are for an
+address elsewhere, are turned to this host by a routing rule for that very
+port (:mod:`.steering`).  A client on the host's loopback has no address that
+could be shown, nor has one of the other family: these appear as the gateway.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import resource
+import time
+from contextlib import suppress
+
+from podpy.kernel.loop import IN
+from podpy.net.streams import Connection
+from podpy.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from podpy.kernel.loop import Loop
+    from podpy.net.inner import Inner
+
+    Address = tuple[str, int]
+    Ancillary = Iterable[tuple[int, int, bytes]]
+    Answer = Callable[[bytes], None]
+
+IP_PKTINFO = 8  # ip(7): struct in_pktinfo, an interface and two addresses
+IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50  # ipv6(7): struct in6_pktinfo, an address, an interface
+_QUEUE = 1024
+_AT_ONCE = 64  # connections or datagrams taken in one go, before others have their turn
+_DATAGRAM = 65535
+_SILENCE = 120.0  # seconds without a datagram until a client's socket is given up
+_SWEEP = 15.0
+_RESERVED = 256  # descriptors for everything else
+_PER_CONNECTION = 6  # two sockets, and two pipes where much is carried
+_MOST_CONNECTIONS = 4096
+_MOST_CLIENTS = 1024  # of UDP
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+@record
+class Target:
+    """Where a port leads: an address and port inside; ``is_open`` clients show their own address.
+
+    Not so where the answers are not steered back (:mod:`.steering`).
+    """
+
+    address: str
+    port: int
+    is_open: bool = False
+
+    @property
+    def family(self) -> int:
+        return _socket.AF_INET6 if ":" in self.address else _socket.AF_INET
+
+    def shows(self, client: str) -> bool:
+        """Whether the container can see this client's own address."""
+        is_v6 = self.family == _socket.AF_INET6
+        return self.is_open and (":" in client) == is_v6 and not _is_local(client)
+
+
+def _is_local(address: str) -> bool:
+    """An address that means something on this host or this link only."""
+    if ":" in address:
+        return address == "::1" or address.lower().startswith(("fe8", "fe9", "fea", "feb"))
+    return address.startswith(("127.", "169.254.", "0."))
+
+
+class Forwarder:
+    """Every relayed port; all within the loop of the network supervisor."""
+
+    def __init__(self, loop: Loop, inner: Inner) -> None:
+        self._loop = loop
+        self._inner = inner
+        self._streams: set[StreamPort] = set()
+        self._connections: set[Connection] = set()
+        self.most_connections = min(_room() // _PER_CONNECTION, _MOST_CONNECTIONS)
+
+    def stream(self, listener: _socket.socket, target: Target) -> StreamPort:
+        """Lead a bound TCP socket's clients to ``target``."""
+        port = StreamPort(self, listener, target)
+        self._streams.add(port)
+        return port
+
+    def datagrams(self, outer: _socket.socket, target: Target) -> DatagramPort:
+        """Lead what a bound UDP socket receives to ``target``."""
+        return DatagramPort(self._loop, self._inner, outer, target)
+
+    # --- what the stream ports share: loop, sockets and the bound on all of them ----------
+
+    def listen(self, port: StreamPort) -> None:
+        mask = IN if self._has_room else 0
+        self._loop.watch(port.listener.fileno(), mask, lambda _fd, _events: port.accept())
+
+    def drop(self, port: StreamPort) -> None:
+        self._streams.discard(port)
+        self._loop.forget(port.listener.fileno())
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._connections) < self.most_connections
+
+    def begin(self, client: _socket.socket, who: Address, target: Target) -> bool:
+        """Carry one client's connection; False when there is no room for another."""
+        try:
+            inside = inside_socket(self._inner, _socket.SOCK_STREAM, target, who)
+        except OSError as error:
+            client.close()
+            return error.errno not in _EXHAUSTED
+        self._connections.add(Connection(self._loop, client, inside, target, self._ended))
+        if not self._has_room:
+            for each in self._streams:
+                self._loop.pause(each.listener.fileno())
+        return self._has_room
+
+    def _ended(self, connection: Connection) -> None:
+        was_full = not self._has_room
+        self._connections.discard(connection)
+        if was_full:
+            for each in self._streams:
+                self._loop.change(each.listener.fileno(), IN)
+
+
+class StreamPort:
+    """A listening TCP socket of the host.  Connections outlive it."""
+
+    def __init__(self, forwarder: Forwarder, listener: _socket.socket, target: Target) -> None:
+        self.listener = listener
+        self.target = target
+        self._forwarder = forwarder
+        # For the accepted ones: what they leave in TIME_WAIT must not keep the port from the next.
+        listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.listen(_QUEUE)
+        forwarder.listen(self)
+
+    def accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                fd, who = self.listener._accept()  # type: ignore[attr-defined]  # accept()'s core
+            except OSError:
+                return
+            client = _socket.socket(fileno=fd)
+            if not self._forwarder.begin(client, who[:2], self.target):
+                return
+
+    def close(self) -> None:
+        self._forwarder.drop(self)
+        self.listener.close()
+
+
+def inside_socket(inner: Inner, kind: int, target: Target, client: Address) -> _socket.socket:
+    """A socket of the shared namespace towards ``target``, as the client where that can be."""
+    shown = target.shows(client[0])
+    made = inner.open(target.family, kind, transparent=shown)
+    made.setblocking(False)
+    if shown:
+        try:
+            made.bind(client)
+        except OSError:  # this port of the client's serves another connection of its own
+            with suppress(OSError):
+                made.bind((client[0], 0))
+    return made
+
+
+class DatagramPort:
+    """A UDP port of the host, with a socket inside for each client."""
+
+    def __init__(self, loop: Loop, inner: Inner, outer: _socket.socket, target: Target) -> None:
+        self._loop = loop
+        self._inner = inner
+        self._outer = outer
+        self._target = target
+        self._clients: dict[tuple[Address, bytes], _Client] = {}
+        self._is_v6 = outer.family == _socket.AF_INET6
+        outer.setblocking(False)
+        # From a wildcard the answer must leave with the address that the client wrote to.
+        if self._is_v6:
+            outer.setsockopt(_socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        else:
+            outer.setsockopt(_socket.IPPROTO_IP, IP_PKTINFO, 1)
+        loop.watch(outer.fileno(), IN, lambda _fd, _events: self._inward())
+
+    def close(self) -> None:
+        self._loop.cancel(self)
+        self._loop.forget(self._outer.fileno())
+        self._outer.close()
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+    def _inward(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                data, ancillary, _, who = self._outer.recvmsg(_DATAGRAM, 64)
+            except OSError:
+                return
+            local = _reply_address(ancillary, is_v6=self._is_v6)
+            client = self._clients.get((who, local)) or self._welcome(who, local)
+            if client is not None:
+                client.inward(data)
+
+    def _welcome(self, who: Address, local: bytes) -> _Client | None:
+        if not self._clients:
+            self._loop.later(_SWEEP, self._sweep, key=self)
+        while len(self._clients) >= _MOST_CLIENTS:
+            eldest = min(self._clients, key=lambda key: self._clients[key].last)
+            self._clients.pop(eldest).close()
+        try:
+            inside = inside_socket(self._inner, _socket.SOCK_DGRAM, self._target, who[:2])
+            inside.connect((self._target.address, self._target.port))
+        except OSError:
+            return None  # UDP may lose it
+        made = _Client(self._loop, inside, lambda data: self._outward(data, who, local))
+        self._clients[who, local] = made
+        return made
+
+    def _outward(self, data: bytes, who: Address, local: bytes) -> None:
+        level = _socket.IPPROTO_IPV6 if self._is_v6 else _socket.IPPROTO_IP
+        kind = IPV6_PKTINFO if self._is_v6 else IP_PKTINFO
+        with suppress(OSError):
+            self._outer.sendmsg([data], [(level, kind, local)] if local else (), 0, who)
+
+    def _sweep(self) -> None:
+        """Give up the sockets of clients that were silent for long."""
+        now = time.monotonic()
+        for key in [k for k, c in self._clients.items() if now - c.last > _SILENCE]:
+            self._clients.pop(key).close()
+        if self._clients:
+            self._loop.later(_SWEEP, self._sweep, key=self)
+
+
+class _Client:
+    """One client of a UDP port: the socket inside by which the container sees it."""
+
+    def __init__(self, loop: Loop, inside: _socket.socket, answer: Answer) -> None:
+        self.last = time.monotonic()
+        self._loop = loop
+        self._inside = inside
+        self._answer = answer
+        inside.setblocking(False)
+        loop.watch(inside.fileno(), IN, lambda _fd, _events: self._outward())
+
+    def inward(self, data: bytes) -> None:
+        self.last = time.monotonic()
+        with suppress(OSError):  # nobody listens there: the error of the datagram before
+            self._inside.send(data)
+
+    def _outward(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                data = self._inside.recv(_DATAGRAM)
+            except OSError:
+                return
+            self.last = time.monotonic()
+            self._answer(data)
+
+    def close(self) -> None:
+        self._loop.forget(self._inside.fileno())
+        self._inside.close()
+
+
+def _reply_address(ancillary: Ancillary, *, is_v6: bool) -> bytes:
+    """The packet information that makes an answer leave by the address a datagram came to."""
+    for level, kind, value in ancillary:
+        if is_v6 and (level, kind) == (_socket.IPPROTO_IPV6, IPV6_PKTINFO):
+            return bytes(value)
+        if not is_v6 and (level, kind) == (_socket.IPPROTO_IP, IP_PKTINFO):
+            # Received: interface, our address, the header's; sent: interface, our address, none.
+            return b"\0\0\0\0" + bytes(value[8:12]) + b"\0\0\0\0"
+    return b""
+
+
+def _room() -> int:
+    """How many descriptors may be used, once the limit is as high as it can be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    wanted = _MOST_CONNECTIONS * _PER_CONNECTION + _RESERVED
+    return (wanted if soft == resource.RLIM_INFINITY else min(soft, wanted)) - _RESERVED

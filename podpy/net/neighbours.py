@@ -1,0 +1,96 @@
+"""Answers for the containers' IPv6 addresses when the uplink asks whose they are (RFC 4861).
+
+The kernel would answer by itself (``proxy_ndp``), but with an address of its
+own as the sender, and libslirp remembers the sender as the neighbour rather
+than the one it has asked for.  So the answer is made here, in the name of the
+address in question.  IPv4 needs none of this: ``proxy_arp`` does it.
+"""
+
+from __future__ import annotations
+
+import _socket
+from _struct import pack, unpack
+from array import array
+from contextlib import suppress
+
+from podpy.kernel.loop import IN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.kernel.loop import Loop
+    from podpy.net.inner import Inner
+
+ETH_P_IPV6 = 0x86DD
+SO_ATTACH_FILTER = 26
+SOLICITATION, ADVERTISEMENT = 135, 136
+_ETHERNET, _IPV6, _MESSAGE = 14, 40, 24
+_LEAST = _ETHERNET + _IPV6 + _MESSAGE
+_HOP_LIMIT = 255  # proves that a message has crossed no router
+_SOLICITED_OVERRIDE = 0x60000000
+_TARGET_ADDRESS = b"\x02\x01"  # option: our link-layer address, in units of 8 bytes
+# Classic BPF: next header is ICMPv6, and its type a solicitation; the rest is not for us.
+_FILTER = (
+    (0x30, 0, 0, _ETHERNET + 6),
+    (0x15, 0, 3, _socket.IPPROTO_ICMPV6),
+    (0x30, 0, 0, _ETHERNET + _IPV6),
+    (0x15, 0, 1, SOLICITATION),
+    (0x06, 0, 0, 2048),
+    (0x06, 0, 0, 0),
+)
+
+
+class Neighbours:
+    """The addresses that are answered for on one device of the shared namespace."""
+
+    def __init__(self, loop: Loop, inner: Inner, device: str) -> None:
+        self.addresses: set[bytes] = set()
+        self._loop = loop
+        self._packets = inner.open(_socket.AF_PACKET, _socket.SOCK_RAW, bind=(device, ETH_P_IPV6))
+        self._packets.setblocking(False)
+        _attach(self._packets)
+        self._mac: bytes = self._packets.getsockname()[4]
+        loop.watch(self._packets.fileno(), IN, lambda _fd, _events: self._hear())
+
+    def close(self) -> None:
+        self._loop.forget(self._packets.fileno())
+        self._packets.close()
+
+    def _hear(self) -> None:
+        with suppress(BlockingIOError):
+            while frame := self._packets.recv(2048):
+                answer = advertisement(frame, self.addresses, self._mac)
+                if answer:
+                    with suppress(OSError):  # nobody serves the device right now
+                        self._packets.send(answer)
+
+
+def advertisement(frame: bytes, addresses: set[bytes], mac: bytes) -> bytes:
+    """The answer to a neighbour solicitation for one of ``addresses``; else nothing."""
+    if len(frame) < _LEAST or frame[_ETHERNET + 6] != _socket.IPPROTO_ICMPV6:
+        return b""
+    message = frame[_ETHERNET + _IPV6 :]
+    target = message[8:24]
+    if message[0] != SOLICITATION or target not in addresses:
+        return b""
+    asker = frame[_ETHERNET + 8 : _ETHERNET + 24]
+    body = pack("!BBHI", ADVERTISEMENT, 0, 0, _SOLICITED_OVERRIDE)
+    body += target + _TARGET_ADDRESS + mac
+    pseudo = target + asker + pack("!II", len(body), _socket.IPPROTO_ICMPV6)
+    body = body[:2] + pack("!H", _checksum(pseudo + body)) + body[4:]
+    header = pack("!IHBB", 6 << 28, len(body), _socket.IPPROTO_ICMPV6, _HOP_LIMIT)
+    ethernet = frame[6:12] + mac + pack("!H", ETH_P_IPV6)
+    return ethernet + header + target + asker + body
+
+
+def _checksum(data: bytes) -> int:
+    """RFC 1071, of an even number of bytes."""
+    total: int = sum(unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _attach(packets: _socket.socket) -> None:
+    program = array("B", b"".join(pack("=HBBI", *each) for each in _FILTER))
+    address, _ = program.buffer_info()
+    packets.setsockopt(_socket.SOL_SOCKET, SO_ATTACH_FILTER, pack("HP", len(_FILTER), address))
