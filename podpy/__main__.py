@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMPLETION = b"_PODPY_COMPLETE"
+NETWORK_SUPERVISOR = "network-supervisor"
 _NULL = "/dev/null"
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
@@ -86,6 +87,8 @@ class _Invocation:
     def run(self) -> int:
         from podpy.cli import parse, table
 
+        if self._words[:1] == [NETWORK_SUPERVISOR]:
+            return _supervise_networks(*self._words[1:])
         if COMPLETION in posix.environ:
             return self._run_typer()
         try:
@@ -122,6 +125,15 @@ class _Invocation:
             output.error(self._operation, message, hint)
         except OSError:
             pass  # nobody reads standard error; the exit code still tells
+
+
+def _supervise_networks(place: str = "", lock: str = "") -> int:
+    """No command of the user's: a container's supervisor starts it in place of a killed one."""
+    if not (place and lock.isdigit()):
+        raise PodpyError(f"{NETWORK_SUPERVISOR}: podpy starts it by itself")
+    from podpy.net import client
+
+    return client.take_over(place, int(lock))
 
 
 def _describe(error: OSError) -> str:

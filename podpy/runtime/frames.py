@@ -54,3 +54,12 @@ def open_socket() -> _socket.socket:
 def open_directory(path: str) -> int:
     """A descriptor that names a directory and can do nothing else."""
     return posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+
+
+def make_directories(path: str) -> None:
+    """Make a directory and the one above it: the runtime directory may have been cleaned."""
+    for end in (path.rfind("/"), len(path)):
+        try:
+            posix.mkdir(path[:end], 0o700)
+        except FileExistsError:
+            pass

@@ -34,6 +34,7 @@ _SUPERVISOR = (
     "runtime.logs",
     "runtime.traffic",
     "runtime.teardown",
+    "runtime.diary",
     "runtime.supervisor",
 )
 _SWEEP = (
@@ -101,6 +102,8 @@ def reexecute(
     ``entry`` is ``"module:function"``.  Raises ``OSError`` where it is impossible.
     """
     names = [f"podpy.{name}" for name in _SUPERVISOR]
+    if task.get("link"):
+        names.append("podpy.runtime.link")
     if task["remove"] and task.get("sweep"):
         names += [f"podpy.{name}" for name in _SWEEP]
     state = {"entry": entry, "arguments": (task, carried), "descriptors": descriptors}

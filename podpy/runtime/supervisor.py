@@ -23,12 +23,14 @@ import posix
 import time
 
 from podpy.kernel.loop import IN, Loop
-from podpy.runtime import frames, lean, logs, teardown
+from podpy.runtime import diary, frames, lean, logs, teardown
 from podpy.runtime.traffic import Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from podpy.runtime.link import Link
 
 _CAUGHT = (_signal.SIGCHLD, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1)
 _IGNORED = (_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
@@ -78,17 +80,23 @@ def run(task: dict[str, Any]) -> int:
     ``stop_signal stop_timeout``             name and seconds, for a SIGTERM to us
     =======================================  =========================================
 
-    and may hold ``keep`` (descriptors whose closing ends a helper), ``stdin_once``
+    and may hold ``keep`` (descriptors whose closing ends a helper), ``link`` (a
+    container on bridge networks: see :mod:`.link`), ``stdin_once``
     (close stdin at the client's end of file; default: there is a foreground client),
     ``timeout`` (seconds until the container is killed, 0 for never),
     ``client_wants`` (see :mod:`.frames`; default ``b"ioe"``), ``release`` (files to
     remove with the container: its name), ``discard`` (directories to delete with it:
     anonymous volumes), ``sweep`` (``"module:function"`` that deletes one tree, given
-    its path) and ``state_written`` (``state.json`` says "running" already).
+    its path), ``events`` (see :mod:`.diary`) and ``state_written`` (``state.json``
+    says "running" already).
     """
     from podpy.kernel import signals  # which a lean supervisor need not know
 
     task["stop_signal"] = signals.number(task["stop_signal"])
+    if task.get("link"):
+        from podpy.runtime import link
+
+        task["link"]["start"] = link.starter()
     _let_go(task)
     return Supervisor(task).supervise()
 
@@ -105,7 +113,7 @@ def _let_go(task: dict[str, Any]) -> None:
     process inherited may close them at any time.
     """
     named = (*_STREAMS, "listen_fd", "client_fd", "init_pidfd")
-    kept = {*(task[name] for name in named), *task.get("keep", ())}
+    kept = {*(task[name] for name in named), *task.get("keep", ()), *_linked(task)}
     posix.chdir("/")
     posix.umask(0o077)
     null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
@@ -114,6 +122,15 @@ def _let_go(task: dict[str, Any]) -> None:
         if fd not in kept and fd != null:
             posix.dup2(null, fd, fd <= 2)  # inheritable where it is a standard stream
     posix.close(null)
+
+
+def _linked(task: dict[str, Any]) -> list[int]:
+    """The descriptors of the link to the network supervisor, where there is one."""
+    if not task.get("link"):
+        return []
+    from podpy.runtime import link
+
+    return link.descriptors(task["link"])
 
 
 class Supervisor:
@@ -134,6 +151,7 @@ class Supervisor:
         self._helpers = self._open_helpers()
         self._log = self._open_log()
         self._traffic = Traffic(self._loop, task, self._log, self._signal_init)
+        self._link = self._open_link()
         self._loop.watch(task["init_pidfd"], IN, self._on_init_end)
         if carried is not None:
             self._kill_at = carried["kill_at"]
@@ -151,6 +169,7 @@ class Supervisor:
             self._kill_at = time.monotonic() + task["timeout"]
         if not task.get("state_written"):
             teardown.write_state(task["directory"], self._state)
+        diary.write(task, "start")
 
     def carry(self) -> dict[str, Any]:
         """What the supervisor after the re-execution must know besides the task."""
@@ -158,7 +177,8 @@ class Supervisor:
 
     def descriptors(self) -> list[int]:
         """The descriptors it inherits."""
-        return [*self._traffic.descriptors(), self.task["init_pidfd"], *self.task.get("keep", ())]
+        kept = (*self.task.get("keep", ()), *_linked(self.task))
+        return [*self._traffic.descriptors(), self.task["init_pidfd"], *kept]
 
     def _catch_signals(self) -> None:
         reader, writer = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
@@ -187,6 +207,19 @@ class Supervisor:
         except OSError as error:
             self._state["error"] = f"log {self.task['log']['driver']}: {error.strerror}"
             return logs.Log()
+
+    def _open_link(self) -> Link | None:
+        if not self.task.get("link"):
+            return None
+        from podpy.runtime.link import Link
+
+        return Link(self._loop, self.task["link"], self._on_change)
+
+    def _on_change(self, fields: dict[str, Any]) -> None:
+        """The network has changed under the container: who reads its state must see it."""
+        diary.denied(self.task, self._state.get("denied", ()), fields.get("denied", ()))
+        self._state.update(fields)
+        self._save_state()
 
     # --- life ----------------------------------------------------------------
 
@@ -232,12 +265,8 @@ class Supervisor:
     def _renew_socket(self) -> None:
         """Somebody misses our socket: the runtime directory was cleaned under us."""
         path = self.task["run_directory"]
-        for end in (path.rfind("/"), len(path)):
-            try:
-                posix.mkdir(path[:end], 0o700)
-            except OSError:
-                pass
         try:
+            frames.make_directories(path)
             self._traffic.replace_listener(listen(path))
         except OSError:
             pass  # whoever asked finds no socket, and says so
@@ -277,6 +306,9 @@ class Supervisor:
     def _end(self) -> int:
         task = self.task
         code = self._record_end()
+        diary.write(task, "die", exitCode=str(code))
+        if self._link:
+            self._link.leave()
         self._traffic.drain()
         self._traffic.stop_listening()
         self._log.close()
@@ -285,10 +317,14 @@ class Supervisor:
         for fd in task.get("keep", ()):
             posix.close(fd)
         teardown.signal_helpers(self._helpers)
+        if self._link:
+            self._link.release()
         if self._state["ports"]:
             teardown.await_helpers(self._helpers)
         self._save_state()
         trees = teardown.retire(task) if task["remove"] else []
+        if task["remove"]:
+            diary.write(task, "destroy")
         self._traffic.farewell(code)
         teardown.await_helpers(self._helpers)
         for tree in trees:

@@ -1,0 +1,298 @@
+"""A container's link to the network supervisor B (:mod:`podpy.net.bridge`), as its own S holds it.
+
+B holds no truth.  What it must know of a container it can be told again by that
+container's S, which keeps
+
+    ``netns route``        the container's network namespace, an rtnetlink socket of it
+    ``shared life_line``   B's network namespace, and what keeps its uplink alive
+    ``resume``             the packet that makes a new B know the container
+    ``channel``            the connection to B, or -1; open, it is the container's lease
+    ``place start``        B's directory, and how one is started (:func:`starter`)
+
+While S lives, none of the kernel's part can go: bridges, plugs and the uplink
+stay when B is killed.  Then every S tries to take B's lock, one gets it and
+starts a new B, and all come back with what they kept.  Holding the lock *is*
+being B, so there are never two.
+
+What B pushes is merged into ``state.json``, which S alone writes.  This module
+runs in a lean supervisor (see :mod:`.lean`): packets to it are ``marshal``.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import marshal
+import posix
+import select
+import sys
+import time
+
+from podpy.kernel.loop import IN
+from podpy.runtime import frames
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from podpy.kernel.loop import Loop
+
+#: The word by which podpy's entry point knows that it shall be B; see :func:`starter`.
+WORD = "network-supervisor"
+
+_PINS = ("netns", "route", "shared", "life_line")
+_MERGED = b'{"do":"merged"}'
+_LEAVE = b'{"do":"leave"}'
+_LIMIT = 1 << 17  # bytes of a packet, as podpy.net.packets has it
+_INT = 4
+_HEAD_START = 0.02  # seconds, at most, before a loss is acted on: not all at one instant
+_PAUSE = (0.02, 0.05)  # seconds between two attempts to reach B: from, to
+_LATE_PAUSE = 5.0  # seconds between attempts once it has been said that there is none
+_PATIENCE = 30.0  # seconds until that is said
+_RESTART = 0.5  # seconds between our first start and the next; then twice as many, and so on
+_RELEASE = 2.0  # seconds that B has to give everything free at the end
+_ENVIRONMENT = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME",
+)  # fmt: skip
+
+
+def starter() -> tuple[list[str], dict[str, str]]:
+    """Command line and environment by which this very podpy can be started again.
+
+    Call it in a process that is podpy's command or was forked from it.
+    """
+    import os  # which a lean supervisor does not know
+
+    before = len(sys.orig_argv) - len(sys.argv[1:])
+    command = [sys.executable, *sys.orig_argv[1:before], WORD]
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    return command, environment
+
+
+class Link:
+    """``held`` is what the docstring above lists, plain data that outlives a re-execution.
+
+    ``changed`` is called with the fields of the container's state that differ.
+    """
+
+    def __init__(
+        self, loop: Loop, held: dict[str, Any], changed: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._loop = loop
+        self._held = held
+        self._changed = changed
+        self._channel: _socket.socket | None = None
+        self._give_up_at = 0.0
+        self._start_at = 0.0
+        self._restart = _RESTART
+        self._reason = "it does not answer"
+        if held["channel"] >= 0:
+            self._listen(_socket.socket(fileno=held["channel"]))
+        else:
+            self._lose()
+
+    def descriptors(self) -> list[int]:
+        """What a re-executed supervisor must inherit."""
+        return descriptors(self._held)
+
+    # --- while B lives -------------------------------------------------------
+
+    def _listen(self, channel: _socket.socket) -> None:
+        channel.setblocking(False)
+        self._channel = channel
+        self._held["channel"] = channel.fileno()
+        self._loop.watch(channel.fileno(), IN, self._on_news)
+
+    def _on_news(self, _fd: int, _events: int) -> None:
+        try:
+            packet, fds = self._receive()
+        except BlockingIOError:
+            return
+        if packet:
+            self._merge(packet, fds)
+            self._tell(_MERGED)
+        else:
+            self._lose()
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """The next packet and its descriptors; an empty one at the end of the connection."""
+        assert self._channel is not None
+        try:
+            packet, ancillary, _, _ = self._channel.recvmsg(
+                _LIMIT, _socket.CMSG_SPACE(len(_PINS) * _INT), _socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionError:
+            return b"", []
+        fds = []
+        for level, kind, data in ancillary:
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+                ends = range(_INT, len(data) + 1, _INT)
+                fds += [int.from_bytes(data[end - _INT : end], sys.byteorder) for end in ends]
+        return packet, fds
+
+    def _merge(self, packet: bytes, fds: list[int]) -> None:
+        """Take over what B pushed: state, the packet to come back with, new pins."""
+        if packet.startswith(b'{"'):  # JSON: B's word for an error; marshal does not begin so
+            self._complain(f"it refuses: {packet.decode(errors='replace')}")
+            return
+        told = marshal.loads(packet)
+        self._held["resume"] = told["resume"]
+        self._restart = _RESTART
+        for name, fd in zip(("shared", "life_line"), fds):
+            posix.close(self._held[name])
+            self._held[name] = fd
+        state = dict(told["state"])
+        if self._held.pop("complained", False):
+            state["error"] = ""
+        if state:
+            self._changed(state)
+
+    def _tell(self, packet: bytes, fds: tuple[int, ...] = ()) -> bool:
+        """Send a packet without ever waiting for B; False when it cannot be sent."""
+        assert self._channel is not None
+        ancillary = []
+        if fds:
+            packed = b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds)
+            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)]
+        try:
+            self._channel.sendmsg([packet], ancillary, _socket.MSG_NOSIGNAL)
+        except OSError:
+            return False
+        return True
+
+    # --- when B is gone ------------------------------------------------------
+
+    def _lose(self) -> None:
+        self._close_channel()
+        self._give_up_at = time.monotonic() + _PATIENCE
+        self._loop.later(_HEAD_START * _random(), self._search, self)
+
+    def _search(self) -> None:
+        """Come back to a B that is there, or see that there is one."""
+        if self._connect():
+            return
+        try:
+            self._start()
+        except OSError as error:
+            self._reason = error.strerror or str(error)
+        if time.monotonic() < self._give_up_at:
+            low, high = _PAUSE
+            self._loop.later(low + (high - low) * _random(), self._search, self)
+        else:
+            self._complain(f"it cannot be started again: {self._reason}")
+            self._loop.later(_LATE_PAUSE, self._search, self)
+
+    def _connect(self) -> bool:
+        try:
+            channel = _connected(self._held["place"])
+        except OSError:
+            return False
+        self._listen(channel)
+        pins = tuple(self._held[name] for name in _PINS)
+        if self._tell(self._held["resume"], pins):
+            return True
+        self._close_channel()
+        return False
+
+    def _start(self) -> None:
+        """Start a new B, which inherits its lock; do nothing when another S does or did."""
+        now = time.monotonic()
+        if now < self._start_at:
+            return
+        place = self._held["place"]
+        frames.make_directories(place)
+        lock = posix.open(f"{place}/lock", posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        else:
+            self._start_at = now + self._restart
+            self._restart *= 2
+            self._reason = "it ends as soon as it is started"
+            self._spawn(place, lock)
+        finally:
+            posix.close(lock)
+
+    def _spawn(self, place: str, lock: int) -> None:
+        command, environment = self._held["start"]
+        null = (posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDWR, 0)
+        posix.posix_spawn(
+            command[0],
+            [*command, place, str(lock)],
+            environment,
+            file_actions=[
+                null,
+                (posix.POSIX_SPAWN_DUP2, 0, 1),
+                (posix.POSIX_SPAWN_DUP2, 0, 2),
+                (posix.POSIX_SPAWN_DUP2, lock, lock),
+            ],
+            setsigmask=(),
+            setsigdef=range(1, 32),
+        )
+
+    def _complain(self, text: str) -> None:
+        self._held["complained"] = True
+        self._changed({"error": f"network supervisor: {text}"})
+
+    # --- the end -------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Pid 1 has ended: have B give free what the container held.  Does not wait."""
+        self._loop.cancel(self)
+        if self._channel is not None:
+            self._loop.forget(self._channel.fileno())
+            if not self._tell(_LEAVE):
+                self._close_channel()
+
+    def release(self) -> None:
+        """Wait until everything is free, which B says by closing, and close the rest."""
+        give_up = time.monotonic() + _RELEASE
+        while self._channel is not None and (left := give_up - time.monotonic()) > 0:
+            poll = select.poll()
+            poll.register(self._channel.fileno(), IN)
+            if poll.poll(left * 1000):
+                packet, fds = self._receive()
+                for fd in fds:
+                    posix.close(fd)
+                if not packet:
+                    break
+                self._merge(packet, [])
+        self._close_channel()
+        for name in _PINS:
+            posix.close(self._held[name])
+            self._held[name] = -1
+
+    def _close_channel(self) -> None:
+        if self._channel is not None:
+            self._loop.forget(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        self._held["channel"] = -1
+
+
+def descriptors(held: dict[str, Any]) -> list[int]:
+    """The descriptors of a link."""
+    return [fd for name in (*_PINS, "channel") if (fd := held[name]) >= 0]
+
+
+def _connected(place: str) -> _socket.socket:
+    """A connection to B, which is not waited for; ``OSError`` where there is none."""
+    kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+    directory = posix.open(place, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    channel = _socket.socket(_socket.AF_UNIX, kind)
+    try:
+        channel.connect(f"/proc/self/fd/{directory}/socket")
+    except BaseException:
+        channel.close()
+        raise
+    finally:
+        posix.close(directory)
+    return channel
+
+
+def _random() -> float:
+    return posix.urandom(1)[0] / 255
