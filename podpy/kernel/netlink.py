@@ -98,6 +98,7 @@ _RULE = "=BBBBBBBBI"  # family, two prefix lengths, tos, table, two reserved, ac
 _NEIGHBOUR = "=BxxxiHBB"  # family, index, state, flags, type
 _HEADER_SIZE = calcsize(_HEADER)
 _CREATE = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
+_NONE = bytes(4)
 _GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH)
 
 
@@ -120,7 +121,10 @@ class Rule:
 
 @record
 class Veth:
-    """A veth pair: ``name``, up, a port of the bridge ``master``; ``peer`` in another namespace."""
+    """A veth pair: ``name``, a port of the bridge ``master``; ``peer`` in another namespace.
+
+    ``up``: the near end is up at once.
+    """
 
     name: str
     master: int
@@ -128,6 +132,7 @@ class Veth:
     peer: str
     peer_mac: str
     peer_namespace: int
+    up: bool = True
 
 
 class Route:
@@ -165,13 +170,13 @@ class Route:
                 raise
         return 0
 
-    def bridge_address(self, port: str) -> bytes:
+    def bridge_of(self, index: int) -> bytes:
         """The MAC address of the bridge that an interface is a port of."""
-        bridge = unpack_from("=I", self._link(_text(IFLA_IFNAME, port))[IFLA_MASTER])[0]
-        return self._link(b"", bridge)[IFLA_ADDRESS]
+        bridge = unpack_from("=I", self._link(index)[IFLA_MASTER])[0]
+        return self._link(bridge)[IFLA_ADDRESS]
 
-    def _link(self, named: bytes, index: int = 0) -> dict[int, bytes]:
-        body = pack(_LINK, _socket.AF_UNSPEC, 0, index, 0, 0) + named
+    def _link(self, index: int) -> dict[int, bytes]:
+        body = pack(_LINK, _socket.AF_UNSPEC, 0, index, 0, 0)
         for answer in self._exchange(RTM_GETLINK, NLM_F_ACK, body):
             return attributes(answer[calcsize(_LINK) :])
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
@@ -200,7 +205,7 @@ class Route:
         far += _number(IFLA_NET_NS_FD, veth.peer_namespace)
         info = _text(IFLA_INFO_KIND, "veth")
         info += _nested(IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, far))
-        body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
+        body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, IFF_UP if veth.up else 0, IFF_UP)
         body += _text(IFLA_IFNAME, veth.name) + _number(IFLA_MTU, veth.mtu)
         body += _number(IFLA_MASTER, veth.master)
         self._do(RTM_NEWLINK, _CREATE, body + _nested(IFLA_LINKINFO, info))
@@ -250,12 +255,15 @@ class Route:
                 found.append((index, _text_of(values[RTA_GATEWAY])))
         return found
 
-    def subnets(self) -> list[str]:
-        """The destinations of all routes but the default ones, in CIDR form."""
+    def subnets(self, index: int = 0) -> list[str]:
+        """The destinations of all routes but the default ones, in CIDR form.
+
+        Those by one interface, or by any.
+        """
         return [
             f"{_text_of(values[RTA_DST])}/{prefix}"
             for prefix, values in self._routes()
-            if RTA_DST in values
+            if RTA_DST in values and index in (0, unpack_from("=I", values.get(RTA_OIF, _NONE))[0])
         ]
 
     def _routes(self) -> Iterator[tuple[int, dict[int, bytes]]]:

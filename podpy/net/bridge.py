@@ -97,12 +97,16 @@ class Supervisor:
         """Work in a shared namespace, a new one or that of the supervisor before us."""
         made = Fabric(self._place, self._loop, inner, life_line=life_line, report=self._report)
         self._fabric = made
+        if self._expected:
+            made.expect()
         return made
 
     def _stop_expecting(self) -> None:
         """Serve newcomers: everybody who can come back has."""
         self._expected = set()
         self._loop.cancel(self._stop_expecting)
+        if self._fabric is not None:
+            self._fabric.settle()
         waiting, self._deferred = self._deferred, []
         for call in waiting:
             call()

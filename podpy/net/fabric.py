@@ -49,7 +49,7 @@ class Fabric:
         self._members: dict[str, Member] = {}
         self._segments: dict[str, Segment] = {}
         self._guard = Egress(loop, inner, report)
-        self._resolver = Resolver(loop, self._guard)
+        self._resolver = Resolver(loop, self._guard, inside=inner.open)
         for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             with suppress(OSError):  # a host without IPv6
                 inner.sysctl(path, "1")
@@ -60,6 +60,15 @@ class Fabric:
     def pins(self) -> tuple[int, ...]:
         """What a container's supervisor holds so that all this outlives us."""
         return (self.inner.netns, self._uplink.exit_fd)
+
+    def expect(self) -> None:
+        """Containers are coming back: until all have, no name is said not to exist."""
+        self._resolver.hold()
+
+    def settle(self) -> None:
+        """Everybody who can come back has."""
+        self._resolver.release()
+        self._guard.sweep()
 
     # --- containers ----------------------------------------------------------
 
@@ -133,9 +142,17 @@ class Fabric:
         segment.members.add(member.container)
         endpoint = replace(endpoint, interface=member.free_interface(attachment.interface))
         member.endpoints = (*member.endpoints, endpoint)
-        self._guard_plugs(member)
-        segment.plug(endpoint, member.device(endpoint.interface), member.netns, member.route)
+        self._plug(member, segment, endpoint)
         self._name(member, endpoint)
+
+    def _plug(self, member: Member, segment: Segment, endpoint: Endpoint) -> None:
+        """A policy is in force before the first packet can pass."""
+        device = member.device(endpoint.interface)
+        segment.plug(endpoint, device, member.netns, up=member.egress is None)
+        if member.egress is not None:
+            self._guard_plugs(member)
+            self.inner.route.set_up(self.inner.route.index(device))
+        segment.configure(endpoint, member.route)
 
     def _remove(self, member: Member, network: str) -> None:
         for endpoint in [e for e in member.endpoints if e.network == network]:
@@ -154,12 +171,12 @@ class Fabric:
         segment = self._segment(network)
         segment.restore(member.container, endpoint)
         segment.members.add(member.container)
-        self._guard_plugs(member)
-        device = member.device(endpoint.interface)
-        if not (is_ours and self.inner.route.index(device)):
+        if is_ours and self.inner.route.index(member.device(endpoint.interface)):
+            self._guard_plugs(member)
+        else:
             if stale := member.route.index(endpoint.interface):
                 member.route.remove_link(stale)
-            segment.plug(endpoint, device, member.netns, member.route)
+            self._plug(member, segment, endpoint)
         self._name(member, endpoint)
 
     def _set_routes(self, member: Member) -> None:
@@ -178,8 +195,8 @@ class Fabric:
             endpoint.network,
             (*member.told.names, *endpoint.aliases),
             tuple(filter(None, (endpoint.address, endpoint.address6))),
-            member.told.dns,
-            member.told.dns_search,
+            dns=member.told.dns,
+            search=member.told.dns_search,
         )
 
     def _publish_again(self, member: Member) -> None:

@@ -173,12 +173,13 @@ class Segment:
 
     # --- plugs ---------------------------------------------------------------
 
-    def plug(self, endpoint: Endpoint, device: str, netns: int, inside: Route) -> None:
-        """Give a container its interface; a leftover device of that name makes way."""
+    def plug(self, endpoint: Endpoint, device: str, netns: int, *, up: bool) -> None:
+        """Make a container's interface; a leftover device of that name makes way."""
         veth = netlink.Veth(
             name=device,
             master=self.index,
             mtu=self.mtu,
+            up=up,
             peer=endpoint.interface,
             peer_mac=endpoint.mac,
             peer_namespace=netns,
@@ -188,6 +189,9 @@ class Segment:
         except FileExistsError:
             self._route.remove_link(self._route.index(device))
             self._route.add_veth(veth)
+
+    def configure(self, endpoint: Endpoint, inside: Route) -> None:
+        """Bring a container's interface up, with its addresses and the network's own routes."""
         index = inside.index(endpoint.interface)
         inside.set_up(index)
         if endpoint.address:
