@@ -399,6 +399,8 @@ class ContainerRecord:
     oom_score_adj: int | None = None
     working_dir: str = "/"
     hostname: str = ""
+    no_hostname: bool = False
+    domainname: str = ""
     tty: bool = False
     interactive: bool = False
     init: bool = False
@@ -427,6 +429,7 @@ class ContainerRecord:
     dns_options: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     no_hosts: bool = False
+    hosts_file: str = ""
     user_namespace: UserNamespace
     pid_mode: str = "private"
     ipc_mode: str = "private"

@@ -24,6 +24,7 @@ class ContainerDefaults:
     """
 
     annotations: tuple[str, ...] = ()
+    base_hosts_file: str = ""
     cgroupns: str = ""
     default_capabilities: tuple[str, ...] | None = None
     default_sysctls: tuple[str, ...] = ()

@@ -46,6 +46,11 @@ def exec(ctx: Context, name: str, options: ExecOptions) -> int:
     """
     given = _handed(options)
     container = containers.resolve(ctx.store, name)
+    if container.record.links:
+        from podpy.engine import links
+
+        made = links.with_present(ctx.store, container.record)
+        container = replace(container, record=made)
     entry = _entry(container, options, given)
     if not (options.tty or options.detach):
         with Shield(entry.stdio) as shield:

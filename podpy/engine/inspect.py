@@ -149,7 +149,7 @@ def _config(record: ContainerRecord) -> dict[str, Any]:
     }
     return {
         "Hostname": record.hostname,
-        "Domainname": "",
+        "Domainname": record.domainname,
         "User": record.user,
         "AttachStdin": record.interactive,
         "AttachStdout": False,

@@ -83,6 +83,11 @@ def effective(store: Store, linked: ContainerRecord) -> ContainerRecord:
     return replace(linked, env=environment(found, linked))
 
 
+def with_present(store: Store, linked: ContainerRecord) -> ContainerRecord:
+    """The record of a running container with variables about the links that run."""
+    return replace(linked, env=environment(present(store, linked), linked))
+
+
 def host_lines(store: Store, linked: ContainerRecord) -> list[tuple[str, tuple[str, ...]]]:
     """What the hosts file says of the links that run: addresses with their names."""
     return [(address, link.names) for link in present(store, linked) for address in link.addresses]

@@ -36,9 +36,14 @@ def write(
         from podpy.engine import links
 
         lines = links.host_lines(ctx.store, record)
+    base = resolv.CLEAN_HOSTS
+    if record.hosts_file:
+        from podpy.engine import hosts_base
+
+        base = hosts_base.text(ctx.store, record)
     hostname = record.hostname or record.id[:12]
     made = resolv.network_files(
-        record, endpoints, hostname, lines, networks=known, host=resolv.Host.now()
+        record, endpoints, hostname, lines, networks=known, host=resolv.Host.now(), base=base
     )
     for name, text in made.items():
         files.overwrite(f"{ctx.store.container(record.id)}/{name}", text)

@@ -42,6 +42,8 @@ def choose(
     options: ContainerOptions, config: Config, around: Surroundings
 ) -> tuple[NetworkMode, Attachments]:
     """What ``--network`` and its companions ask for; without it, what is configured."""
+    if options.link_local_ip:
+        raise UsageError("--link-local-ip: cannot be honoured: these addresses are the kernel's")
     asked = [word for text in options.network or ("",) for word in _words(text)]
     texts = [_settled(text, config, around) for text in asked]
     mode = next((text for text in texts if text.partition(":")[0] in MODES), "")
@@ -193,7 +195,10 @@ def details(
         dns_options=options.dns_option or defaults.dns_options,
         hosts=_hosts(options.add_host),
         no_hosts=_no_hosts(options, defaults.no_hosts),
+        hosts_file=_hosts_file(options, defaults.base_hosts_file),
         hostname=_hostname(base, options, around),
+        no_hostname=options.no_hostname,
+        domainname=_domainname(base, options),
     )
 
 
@@ -251,7 +256,7 @@ def _all_exposed(
 
 def _refuse_with_container(options: ContainerOptions) -> None:
     for name in ("publish", "publish_all", "expose", "hostname", "dns", "dns_search",
-                 "dns_option", "add_host", "no_hosts", *_OF_BRIDGES):  # fmt: skip
+                 "dns_option", "add_host", "no_hosts", "hosts_file", *_OF_BRIDGES):  # fmt: skip
         if getattr(options, name):
             raise UsageError(
                 f"--{name.replace('_', '-')}: conflicting options: with --network container:…"
@@ -293,6 +298,17 @@ def _no_hosts(options: ContainerOptions, configured: bool) -> bool:
     return options.no_hosts or (configured and not options.add_host)
 
 
+def _hosts_file(options: ContainerOptions, configured: str) -> str:
+    chosen = options.hosts_file or configured
+    if options.no_hosts and options.hosts_file:
+        raise UsageError("--no-hosts and --hosts-file cannot be set together")
+    if not chosen:
+        return ""
+    from podpy.engine import hosts_base
+
+    return hosts_base.check(chosen)
+
+
 def _hosts(texts: Iterable[str]) -> tuple[str, ...]:
     from podpy.net import resolv
 
@@ -315,3 +331,12 @@ def _hostname(base: ContainerRecord, options: ContainerOptions, around: Surround
     if base.uts_mode == "host" or base.network.kind == "host":
         return around.hostname
     return base.id[:12]
+
+
+def _domainname(base: ContainerRecord, options: ContainerOptions) -> str:
+    name = options.domainname
+    if name and base.uts_mode != "private":
+        raise UsageError(f"--domainname: conflicting options: with --uts {base.uts_mode}")
+    if len(name.encode()) > _HOSTNAME_LIMIT or any(c.isspace() for c in name):
+        raise UsageError(f"--domainname: invalid name {name!r}")
+    return name

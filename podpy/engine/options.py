@@ -97,11 +97,15 @@ class ContainerOptions:
     publish_all: bool = False
     expose: tuple[str, ...] = ()
     hostname: str = ""
+    no_hostname: bool = False
+    domainname: str = ""
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_option: tuple[str, ...] = ()
     add_host: tuple[str, ...] = ()
     no_hosts: bool = False
+    hosts_file: str = ""
+    link_local_ip: tuple[str, ...] = ()
 
     # --- namespaces
     userns: str = ""

@@ -17,7 +17,7 @@ from podpy.kernel.userns import IdMap
 from podpy.model import ContainerState, NetworkMode, Status
 from podpy.records import replace, to_dict
 from podpy.runtime import launch, network, spec, supervisor
-from podpy.storage import containers
+from podpy.storage import containers, events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -269,6 +269,7 @@ def _plan(
         owned=tuple(m.destination for m in spec.in_order(record.mounts) if "U" in m.options),
         read_only_root=record.read_only,
         hostname=_hostname(record) if namespaces.new & libc.CLONE_NEWUTS else "",
+        domainname=record.domainname,
         process=handed.give(_payload(record, id_map)),
         tty=record.tty,
         interactive=record.interactive,
@@ -377,20 +378,28 @@ def _made_files(
         if resolv_conf is not None:
             contents["resolv.conf"] = resolv_conf
         if not record.no_hosts:
-            contents["hosts"] = network.hosts_text(record, _hostname(record))
+            contents["hosts"] = _hosts(ctx.store, record)
     for name, text in contents.items():
         # In place, not by rename: a bind mount follows the inode.
         files.write_atomic(f"{directory}/{name}", text, mode=0o644)
-    found = {
-        "/etc/hostname": f"{directory}/hostname",
-        "/run/.containerenv": f"{directory}/containerenv",
-    }
+    found = {"/run/.containerenv": f"{directory}/containerenv"}
+    if not record.no_hostname:
+        found["/etc/hostname"] = f"{directory}/hostname"
     for name in ("resolv.conf", "hosts"):
         if os.path.exists(f"{source}/{name}"):
             found[f"/etc/{name}"] = f"{source}/{name}"
     if record.no_hosts:
         found.pop("/etc/hosts", None)
     return found
+
+
+def _hosts(store: Store, record: ContainerRecord) -> str:
+    base = None
+    if record.hosts_file:
+        from podpy.engine import hosts_base
+
+        base = hosts_base.text(store, record)
+    return network.hosts_text(record, _hostname(record), base)
 
 
 def _container_env(record: ContainerRecord) -> str:

@@ -113,6 +113,8 @@ _prctl = _libc.prctl
 _prctl.argtypes = [_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 _sethostname = _libc.sethostname
 _sethostname.argtypes = [_char_p, ctypes.c_size_t]
+_setdomainname = _libc.setdomainname
+_setdomainname.argtypes = [_char_p, ctypes.c_size_t]
 
 
 def _fail(path: str = "") -> OSError:
@@ -185,6 +187,13 @@ def sethostname(name: str) -> None:
     """sethostname(2)."""
     encoded = os.fsencode(name)
     if _sethostname(encoded, len(encoded)) < 0:
+        raise _fail(name)
+
+
+def setdomainname(name: str) -> None:
+    """setdomainname(2): the NIS domain."""
+    encoded = os.fsencode(name)
+    if _setdomainname(encoded, len(encoded)) < 0:
         raise _fail(name)
 
 

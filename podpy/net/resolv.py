@@ -224,6 +224,7 @@ def network_files(
     *,
     networks: Sequence[Network],
     host: Host,
+    base: str = CLEAN_HOSTS,
 ) -> dict[str, str]:
     """``hosts`` and ``resolv.conf`` of a container on bridge networks, as far as it has them.
 
@@ -236,12 +237,13 @@ def network_files(
     if not container.no_hosts:
         outward = any(not network.internal for network in networks)
         found["hosts"] = hosts_file(
-            names=(hostname, container.name),
+            names=own_names(container, hostname),
             addresses=_addresses(endpoints) or ("127.0.0.1",),
             extra=container.hosts,
             links=links,
             gateway=host.address if outward else "",
             host_access=any(gives_host_access(network) for network in networks),
+            base=base,
         )
     if own_files_wanted(container.dns):
         found["resolv.conf"] = resolv_conf(
@@ -252,6 +254,12 @@ def network_files(
             fallback=host.fallback,
         )
     return found
+
+
+def own_names(container: ContainerRecord, hostname: str) -> tuple[str, ...]:
+    """A container's names for its own address; with its domain the full one comes first."""
+    full = f"{hostname}.{container.domainname}" if container.domainname else ""
+    return tuple(filter(None, (full, hostname, container.name)))
 
 
 def gives_host_access(network: Network) -> bool:

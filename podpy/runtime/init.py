@@ -188,6 +188,9 @@ def _set_up_kernel_objects(plan: Plan, steps: Steps) -> None:
     if plan.hostname:
         steps("set the host name")
         libc.sethostname(plan.hostname)
+    if plan.domainname:
+        steps("set the domain name")
+        libc.setdomainname(plan.domainname)
     if plan.loopback:
         steps("bring the loopback interface up")
         netlink.set_loopback_up()

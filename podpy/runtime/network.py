@@ -252,17 +252,19 @@ def _pasta_outlook(settings: pasta.Settings) -> Outlook:
     )
 
 
-def hosts_text(container: ContainerRecord, hostname: str) -> str:
-    """The container's ``/etc/hosts``."""
+def hosts_text(container: ContainerRecord, hostname: str, base: str | None = None) -> str:
+    """The container's ``/etc/hosts``; ``base`` is its beginning where one was named."""
     seen = outlook(container.network)
     on_host = container.network.kind == "host"
+    if base is None:
+        base = resolv.host_hosts() if on_host else resolv.CLEAN_HOSTS
     return resolv.hosts_file(
-        names=(hostname, container.name),
+        names=resolv.own_names(container, hostname),
         addresses=(seen.address or "127.0.0.1",),
         extra=container.hosts,
         gateway=seen.gateway,
         host_access=seen.host_access,
-        base=resolv.host_hosts() if on_host else resolv.CLEAN_HOSTS,
+        base=base,
     )
 
 

@@ -147,6 +147,7 @@ class Plan:
     owned: tuple[str, ...] = ()
     read_only_root: bool = False
     hostname: str = ""
+    domainname: str = ""
     process: Process
     tty: bool = False
     interactive: bool = False
