@@ -48,8 +48,14 @@ if TYPE_CHECKING:
         def may_ask(self, container: str, name: str) -> bool:
             """Whether a container may have a name looked up outside."""
 
-        def answered(self, container: str, name: str, addresses: Sequence[str], ttl: int) -> None:
-            """A name was found; called before the container hears of it."""
+        def answered(
+            self, container: str, name: str, addresses: Sequence[str], ttl: int,
+            *, local: bool = False,
+        ) -> None:  # fmt: skip
+            """A name was found; called before the container hears of it.
+
+            ``local``: it is another container's.
+            """
 
 
 SOCK_STREAM = 1
@@ -190,7 +196,7 @@ class Resolver:
         if not wanted:
             return dnswire.empty(question, dnswire.NOERROR, own=True)
         if self._egress is not None:
-            self._egress.answered(asker.container, question.name, wanted, 0)
+            self._egress.answered(asker.container, question.name, wanted, 0, local=True)
         return dnswire.answer(question, wanted)
 
     def _rotated(self, addresses: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,235 @@
+"""Egress policies: containers that reach what is on their list, and nothing else.
+
+Two parts work together, both on the supervisor's side.  The resolver refuses
+names that are not on the list (:meth:`Egress.may_ask`) and, before an answer
+leaves, has its addresses put into the container's sets (:meth:`Egress.answered`).
+The packet filter on the host's end of the container's interface
+(:mod:`.ruleset`) lets through what the sets hold and refuses the rest.
+
+Rules and sets stand in the kernel and survive this process; a new supervisor
+finds them by name and leaves alone what is right.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import time
+
+from podpy.errors import HostError
+from podpy.kernel import nftables
+from podpy.net import allowance, ruleset, slirp
+from podpy.net.denials import Denials
+from podpy.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from podpy import model
+    from podpy.kernel.loop import Loop
+    from podpy.model import Denial, Endpoint
+    from podpy.net.allowance import Group
+    from podpy.net.inner import Inner
+    from podpy.net.ipam import Range
+
+_FLOOR, _CEILING = 60, 86400  # seconds that an address lives at least and at most
+_MARGIN = 1.0  # seconds before its end in which an element is not counted on
+_REMEMBERED = 2 * ruleset.ADDRESSES
+
+
+@record
+class Guarded:
+    """A container with a policy: its table and the groups of its rules."""
+
+    table: str
+    groups: tuple[Group, ...]
+
+
+class Egress:
+    """The policies of all containers of this supervisor; sockets are opened by the first one."""
+
+    def __init__(
+        self, loop: Loop, inner: Inner, report: Callable[[str, tuple[Denial, ...]], None]
+    ) -> None:
+        self._inner = inner
+        self._guarded: dict[str, Guarded] = {}
+        self._ends: dict[str, dict[tuple[str, bytes], float]] = {}
+        self._denials = Denials(loop, report)
+        self._tables: nftables.Nftables | None = None
+
+    def apply(
+        self, container: str, plugs: Iterable[tuple[str, Endpoint]], policy: model.Egress,
+        denied: Iterable[Denial] = (),
+    ) -> None:  # fmt: skip
+        """Put the policy in force on the interfaces ``(device, endpoint)`` of a container.
+
+        Call it for each new device when it is the port of a bridge and not yet up,
+        and when one has gone; devices that do not exist are passed over.  What
+        stands already stays, with the addresses and connections that it knows.
+        ``HostError`` when the kernel cannot do it.
+        """
+        groups = allowance.groups(policy)
+        closed = self._closed()
+        guarded = Guarded(table=ruleset.table(container, groups, closed), groups=groups)
+        indices = (
+            (self._inner.route.index(device), device, endpoint) for device, endpoint in plugs
+        )
+        try:
+            self._put(
+                container, guarded, closed, [self._plug(*each) for each in indices if each[0]]
+            )
+        except OSError as error:
+            raise _refusal(error) from None
+        if container not in self._guarded:
+            self._denials.begin(container, container[:12], denied)
+        self._guarded[container] = guarded
+
+    def _put(
+        self, container: str, guarded: Guarded, closed: tuple[Range, ...],
+        plugs: Sequence[ruleset.Plug],
+    ) -> None:  # fmt: skip
+        tables = self._open()
+        batch = nftables.Batch(guarded.table)
+        standing = self._tables_of(container)
+        for name in standing:
+            if name != guarded.table:
+                batch.delete_table(name)
+        chains: list[str] = []
+        if guarded.table in standing:
+            chains = tables.chains(guarded.table)
+        else:
+            ruleset.add_policy(batch, guarded.groups, closed, container[:12])
+        ruleset.change_plugs(batch, chains, plugs)
+        tables.commit(batch)
+
+    def _closed(self) -> tuple[Range, ...]:
+        """What no rule opens: also where the uplink's helper answers for itself."""
+        route = self._inner.route
+        uplink = route.index(slirp.DEVICE)
+        return allowance.CLOSED + allowance.ranges(*(route.subnets(uplink) if uplink else ()))
+
+    def _plug(self, index: int, device: str, endpoint: Endpoint) -> ruleset.Plug:
+        return ruleset.Plug(
+            device=device,
+            index=index,
+            mac=bytes.fromhex(endpoint.mac.replace(":", "")),
+            bridge_mac=self._inner.route.bridge_of(index),
+            address=endpoint.address,
+            gateway=endpoint.gateway,
+            address6=endpoint.address6,
+            gateway6=endpoint.gateway6,
+        )
+
+    def withdraw(self, container: str) -> None:
+        """Its devices are gone: forget a container and its rules."""
+        gone = self._guarded.pop(container, None)
+        if gone is not None:
+            self._ends.pop(gone.table, None)
+        self._denials.end(container)
+        for name in self._tables_of(container):
+            self._delete(name)
+
+    def sweep(self) -> None:
+        """Remove what a supervisor before this one had and nobody came back for.
+
+        The devices first: the container may live on.
+        """
+        mine = tuple(ruleset.prefix(container) for container in self._guarded)
+        tables, route = self._open(), self._inner.route
+        for name in tables.tables():
+            if ruleset.is_ours(name) and not name.startswith(mine):
+                for device in ruleset.devices(tables.chains(name)):
+                    if index := route.index(device):
+                        route.remove_link(index)
+                self._delete(name)
+
+    # --- what the resolver asks and tells ------------------------------------
+
+    def may_ask(self, container: str, name: str) -> bool:
+        """Whether a name is on the container's list; a refusal is counted."""
+        guarded = self._guarded.get(container)
+        if guarded is None:
+            return True
+        wanted = allowance.plain(name)
+        if any(group.names(wanted) for group in guarded.groups):
+            return True
+        self._denials.add(container, wanted, protocol="dns")
+        return False
+
+    def answered(
+        self, container: str, name: str, addresses: Iterable[str], ttl: int, *, local: bool = False
+    ) -> None:
+        """Open the addresses that a name has, for as long as the answer holds.
+
+        They are open when this returns.  ``local``: the name is one of a network
+        of podpy, and so are its addresses.
+        """
+        guarded = self._guarded.get(container)
+        if guarded is None:
+            return
+        asked = allowance.plain(name)
+        found = [allowance.parse(address) for address in addresses]
+        if not local:
+            own = allowance.ranges(*self._inner.route.subnets())
+            found = [each for each in found if not allowance.is_within(own, each)]
+        life = min(max(ttl, _FLOOR), _CEILING)
+        for group in guarded.groups:
+            if group.names(asked):
+                opened = [each for each in found if local or group.may_open(asked, each)]
+                self._fill(guarded.table, group, opened, life)
+
+    def _fill(
+        self, table: str, group: Group, addresses: Iterable[tuple[int, int]], life: int
+    ) -> None:
+        for family, number in addresses:
+            key = number.to_bytes(4 if family == 4 else 16, "big")
+            try:
+                self._renew(table, ruleset.names_set(group, family), key, life)
+            except OSError as error:
+                if error.errno != errno.ENFILE:  # as many as a container can have: it stays shut
+                    raise
+
+    def _renew(self, table: str, name: str, key: bytes, life: int) -> None:
+        """Have an element live for so long; one that lives longer is left alone."""
+        now = time.monotonic()
+        ends = self._ends.setdefault(table, {})
+        if ends.get((name, key), 0.0) >= now + life:
+            return
+        batch = nftables.Batch(table)
+        if ends.get((name, key), 0.0) > now + _MARGIN:
+            batch.delete_elements(name, [key])
+        batch.add_elements(name, [key], seconds=life)
+        self._open().commit(batch)
+        ends[name, key] = now + life
+        if len(ends) > _REMEMBERED:
+            self._ends[table] = {each: end for each, end in ends.items() if end > now}
+
+    # --- the kernel ----------------------------------------------------------
+
+    def _open(self) -> nftables.Nftables:
+        if self._tables is None:
+            made = self._socket()
+            self._denials.listen(self._socket())
+            self._tables = nftables.Nftables(made)
+        return self._tables
+
+    def _socket(self) -> _socket.socket:
+        return self._inner.open(_socket.AF_NETLINK, _socket.SOCK_RAW, nftables.NETLINK_NETFILTER)
+
+    def _tables_of(self, container: str) -> list[str]:
+        prefix = ruleset.prefix(container)
+        return [name for name in self._open().tables() if name.startswith(prefix)]
+
+    def _delete(self, table: str) -> None:
+        batch = nftables.Batch(table)
+        batch.delete_table(table)
+        self._open().commit(batch)
+
+
+def _refusal(error: OSError) -> HostError:
+    return HostError(
+        f"--egress: this kernel's nf_tables refused the rules: {error.strerror}",
+        hint="it takes Linux 5.16 or later with the modules nf_tables, nft_reject_netdev and"
+        " nfnetlink_log (as root: modprobe -a nf_tables nft_reject_netdev nfnetlink_log)",
+    )
