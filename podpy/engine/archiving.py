@@ -11,7 +11,7 @@ from podpy.errors import ImageError, NotFound
 from podpy.model import Descriptor, Platform
 from podpy.records import record
 from podpy.registry import archives
-from podpy.storage import archive, content, layers, manifests
+from podpy.storage import archive, content, events, layers, manifests
 from podpy.storage.importer import Importer
 
 TYPE_CHECKING = False
@@ -40,7 +40,10 @@ def load(ctx: Context, path: str = "", *, platform: str = "") -> tuple[Loaded, .
         found = archives.images(source)
         if not found:
             raise ImageError(f"load {path}: the archive holds no image")
-        return tuple(_load_one(importer, source, packed, wanted) for packed in found)
+        loaded = tuple(_load_one(importer, source, packed, wanted) for packed in found)
+    for one in loaded:
+        events.image(ctx.store, "load", one.id, ", ".join(one.names))
+    return loaded
 
 
 def _open(ctx: Context, path: str) -> Archive:
@@ -217,7 +220,9 @@ def import_(
         config = _imported_config(layer.diff_id, comment, change, where)
         manifest = manifests.build(config, [layer.stored])
         names = (full,) if full else ()
-        return importer.publish(names, manifest, manifests.OCI_MANIFEST, config).id
+        made = importer.publish(names, manifest, manifests.OCI_MANIFEST, config).id
+    events.image(ctx.store, "import", made, full)
+    return made
 
 
 def _imported_config(diff_id: str, comment: str, change: Sequence[str], where: Platform) -> bytes:

@@ -14,7 +14,7 @@ from podpy.kernel import process, userns
 from podpy.net import ports
 from podpy.records import record, replace
 from podpy.runtime import placement
-from podpy.storage import containers, states
+from podpy.storage import containers, events, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,10 @@ def _remove_image(ctx: Context, made: ContainerRecord) -> None:
 
 def rename(ctx: Context, name: str, new_name: str) -> None:
     """Give a container another name, whatever its state."""
-    containers.rename(ctx.store, containers.resolve(ctx.store, name), new_name)
+    found = containers.resolve(ctx.store, name)
+    containers.rename(ctx.store, found, new_name)
+    renamed = containers.read(ctx.store, found.record.id).record
+    events.container(ctx.store, renamed, "rename", oldName=found.record.name)
 
 
 # --- the image ---------------------------------------------------------------
@@ -154,6 +157,7 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
     except BaseException:
         sources.undo()
         raise
+    events.container(store, made, "create")
     return made
 
 

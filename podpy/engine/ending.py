@@ -15,7 +15,7 @@ from podpy.errors import NotFound, StateError
 from podpy.kernel import process, signals
 from podpy.model import Status
 from podpy.records import replace, to_dict
-from podpy.storage import containers, states
+from podpy.storage import containers, events, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def _finish(
 def _act_for_supervisor(
     store: Store, record: ContainerRecord, state: ContainerState
 ) -> ContainerState | None:
+    if not state.finished or state.error:
+        events.container(store, record, "die", exitCode=str(state.exit_code))
     if record.remove:
         discard(store, record)
         return None
@@ -138,6 +140,7 @@ def discard(store: Store, record: ContainerRecord, *, anonymous_volumes: bool = 
     """Remove a container that is not live, with its anonymous volumes."""
     remove_cgroup(record, states.known(store, record.id))
     containers.remove(store, record)
+    events.container(store, record, "destroy")
     if anonymous_volumes:
         for mount in record.mounts:
             if mount.type == "volume" and mount.anonymous:

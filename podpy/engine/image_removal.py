@@ -16,7 +16,7 @@ from podpy.engine.context import Outcome
 from podpy.errors import Conflict, ImageError, NotFound, PodpyError, StoreError, UsageError
 from podpy.records import replace
 from podpy.registry import partial
-from podpy.storage import collect, containers, layers, manifests, names, staging
+from podpy.storage import collect, containers, events, layers, manifests, names, staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _remove_one(ctx: Context, text: str, *, force: bool, prune: bool) -> Iterato
         tags = [name.reference for name in known if name.reference]
         if not by_id and len(tags) > 1:
             names.remove(ctx.store, found)
-            return iter((_untagged(found),))
+            return iter((_untagged(ctx, found),))
         if by_id and len(tags) > 1 and not force:
             raise Conflict(
                 f"{text}: unable to delete image by id with more than one tag ({', '.join(tags)})",
@@ -103,8 +103,8 @@ def _remove_one(ctx: Context, text: str, *, force: bool, prune: bool) -> Iterato
         parents = _dangling_parents(ctx, found) if prune else []
         for name in known:
             names.remove(ctx.store, name)
-    done = [_untagged(name) for name in known if name.reference]
-    done.append(_deleted(found))
+    done = [_untagged(ctx, name) for name in known if name.reference]
+    done.append(_deleted(ctx, found))
     for parent in parents:
         done += _remove_parent(ctx, parent)
     return iter(done)
@@ -114,11 +114,13 @@ def _pruned(text: str, name: Name) -> Outcome:
     return Outcome(name=text, id=name.image)
 
 
-def _untagged(name: Name) -> Outcome:
+def _untagged(ctx: Context, name: Name) -> Outcome:
+    events.image(ctx.store, "untag", name.image, name.reference)
     return Outcome(name=f"Untagged: {name.reference}", id=name.image)
 
 
-def _deleted(name: Name) -> Outcome:
+def _deleted(ctx: Context, name: Name) -> Outcome:
+    events.image(ctx.store, "delete", name.image, name.reference)
     return Outcome(name=f"Deleted: sha256:{name.image}", id=name.image)
 
 
@@ -174,7 +176,7 @@ def _remove_parent(ctx: Context, name: Name) -> list[Outcome]:
         if _users(ctx, name.image):
             return []
         names.remove(ctx.store, name)
-    return [_deleted(name)]
+    return [_deleted(ctx, name)]
 
 
 def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tuple[Outcome, ...]:
@@ -195,6 +197,8 @@ def prune(ctx: Context, *, all: bool = False, filters: Sequence[str] = ()) -> tu
                 names.remove(ctx.store, name)
         done += [_pruned(f"untagged: {name.reference}", name) for name in gone if name.reference]
         done += [_pruned(f"deleted: sha256:{name.image}", name) for name in gone[:1]]
+        for name in gone[:1]:
+            _deleted(ctx, name)
     removed = sweep(ctx.store)
     partial.sweep()
     if done:

@@ -11,7 +11,7 @@ from podpy import files, records
 from podpy.errors import Ambiguous, NotFound, UsageError
 from podpy.registry import reference as references
 from podpy.registry import shortnames
-from podpy.storage import content, manifests, names
+from podpy.storage import content, events, manifests, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def tag(ctx: Context, name: str, new_names: Sequence[str]) -> None:
         for reference in wanted:
             given = records.replace(found, reference=reference, created=time.time())
             names.write(ctx.store, given)
+            events.image(ctx.store, "tag", given.image, reference)
 
 
 def untag(ctx: Context, name: str, old_names: Sequence[str] = ()) -> None:
@@ -147,6 +148,7 @@ def untag(ctx: Context, name: str, old_names: Sequence[str] = ()) -> None:
     ]
     for given in gone:
         names.remove(ctx.store, given, keep_image=True)
+        events.image(ctx.store, "untag", given.image, given.reference)
 
 
 def _own_name(ctx: Context, known: Mapping[str, Name], text: str) -> Name:

@@ -15,7 +15,7 @@ from podpy.errors import HostError, NotFound, PodpyError, StateError, UsageError
 from podpy.kernel import process
 from podpy.model import Status
 from podpy.records import replace
-from podpy.storage import containers, states
+from podpy.storage import containers, events, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def _stop(store: Store, container: Container, time: str, signal: str) -> None:
     seconds = values.integer(time, "--time", lowest=-1) if time else record.stop_timeout
     ending.stop(container, ending.stop_signal(record, signal), seconds)
     ending.settle(store, record)
+    events.container(store, record, "stop")
 
 
 def kill(
@@ -93,6 +94,7 @@ def _kill(store: Store, container: Container, number: int) -> None:
         containers.set_wanted(store, record.id, "stopped")
     if not ending.signal_init(container, number):
         raise StateError(f"container {record.name}: container is not running")
+    events.container(store, record, "kill", signal=str(number))
     if number == ending.SIGKILL:
         ending.settle(store, record)
 
@@ -158,6 +160,7 @@ def restart(
             )
         _stop(ctx.store, container, time, signal)
         launching.launch(ctx, container.record)
+        events.container(ctx.store, container.record, "restart")
 
     return selection.outcomes(asked, again)
 
@@ -330,7 +333,7 @@ def pause(
     asked = selection.each(ctx, names, all=all, latest=latest, filters=filters, cidfile=cidfile)
     if all:
         asked = ((n, c) for n, c in asked if isinstance(c, PodpyError) or c.status.can_exec())
-    return selection.outcomes(asked, lambda c: _freeze(c, Status.RUNNING))
+    return selection.outcomes(asked, lambda c: _freeze(ctx.store, c, Status.RUNNING))
 
 
 def unpause(
@@ -346,15 +349,15 @@ def unpause(
     asked = selection.each(ctx, names, all=all, latest=latest, filters=filters, cidfile=cidfile)
     if all:
         asked = ((n, c) for n, c in asked if isinstance(c, PodpyError) or c.status == Status.PAUSED)
-    return selection.outcomes(asked, lambda c: _freeze(c, Status.PAUSED))
+    return selection.outcomes(asked, lambda c: _freeze(ctx.store, c, Status.PAUSED))
 
 
-def _freeze(container: Container, needed: Status) -> None:
+def _freeze(store: Store, container: Container, needed: Status) -> None:
     from podpy.kernel import cgroup
 
     name, status = container.record.name, container.status
+    verb = "pause" if needed == Status.RUNNING else "unpause"
     if status != needed:
-        verb = "pause" if needed == Status.RUNNING else "unpause"
         raise StateError(f"container {name}: is {status}: cannot {verb} it")
     if not container.state.cgroup:
         raise HostError(
@@ -365,3 +368,4 @@ def _freeze(container: Container, needed: Status) -> None:
         cgroup.freeze(container.state.cgroup)
     else:
         cgroup.thaw(container.state.cgroup)
+    events.container(store, container.record, verb)

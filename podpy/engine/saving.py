@@ -10,7 +10,7 @@ from podpy.errors import HostError, ImageError, UsageError
 from podpy.model import Descriptor
 from podpy.records import record
 from podpy.registry import archives
-from podpy.storage import content, inflate, layers, manifests
+from podpy.storage import content, events, inflate, layers, manifests
 from podpy.storage.packing import TarWriter
 
 TYPE_CHECKING = False
@@ -66,6 +66,8 @@ def save(ctx: Context, names: Sequence[str], output: str = "", *, format: str = 
         _to_directory(ctx.store, chosen, output, writer)
     else:
         _to_archive(ctx.store, chosen, output, writer)
+    for one in chosen:
+        events.image(ctx.store, "save", one.image.id, ", ".join(one.names))
 
 
 def _choose(ctx: Context, names: Sequence[str]) -> list[Chosen]:

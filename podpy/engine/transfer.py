@@ -28,7 +28,7 @@ from podpy.records import record, replace
 from podpy.registry import policy, shortnames, upload
 from podpy.registry import reference as references
 from podpy.registry.reference import Reference
-from podpy.storage import content, manifests, names
+from podpy.storage import content, events, manifests, names
 from podpy.storage.importer import Importer
 
 if TYPE_CHECKING:
@@ -226,6 +226,7 @@ class _Pull:
             self._name(reference, manifest, held, image)
         fresh = before is None or before.manifest.digest != chosen.digest
         self._progress.pulled(str(reference), top.digest, fresh=fresh)
+        events.image(self._store, "pull", image.id, str(reference))
         return image.id
 
     def _choose(self, repository: Repository, top: Manifest) -> tuple[Manifest, Manifest | None]:
@@ -356,6 +357,7 @@ def _push_one(
     _push_blobs(ctx, repository, (*image.layers, about), siblings, progress)
     selector = source.reference.tag or held.manifest.digest
     repository.put_manifest(selector, data, held.manifest.media_type)
+    events.image(ctx.store, "push", held.image, str(target))
     return Pushed(reference=str(target), tag=selector, digest=held.manifest.digest, size=len(data))
 
 

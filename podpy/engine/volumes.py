@@ -9,7 +9,7 @@ from podpy.engine import values
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, NotFound, PodpyError, StoreError, UsageError
 from podpy.records import replace
-from podpy.storage import containers
+from podpy.storage import containers, events
 from podpy.storage import volumes as stored
 
 TYPE_CHECKING = False
@@ -50,6 +50,8 @@ def create(
     except Conflict:
         if not stored.exists(ctx.store, chosen):
             raise
+    else:
+        events.write(ctx.store, "volume", "create", chosen, name=chosen, driver="local")
     return chosen
 
 
@@ -102,6 +104,7 @@ def _remove(ctx: Context, name: str, users: Users, force: bool) -> Outcome:
                 hint="remove them first: `podpy rm`",
             )
         stored.remove(ctx.store, name)
+        events.write(ctx.store, "volume", "destroy", name, name=name, driver="local")
     except NotFound as error:
         return Outcome(name=name, error=None if force else error)
     except PodpyError as error:

@@ -18,11 +18,12 @@ from podpy.records import EMPTY, from_dict, record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from podpy.model import ContainerRecord, Network
     from podpy.paths import Store
 
-_LIMIT = 4 << 20  # bytes: 10,000 events or more
+_LIMIT = 4 << 20  # bytes: some 10,000 events
 _BLOCK = 1 << 16
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -66,20 +67,39 @@ def _append(path: str, line: bytes) -> int:
     fd = os.open(path, _APPEND, 0o600)
     try:
         os.write(fd, line)
-        return os.lseek(fd, 0, os.SEEK_CUR)
+        return os.fstat(fd).st_size
     finally:
         os.close(fd)
 
 
 def _rotate(store: Store) -> None:
-    with files.lock(f"{store.locks}/events"):
+    with files.lock(_lock(store)):
         if os.stat(store.events).st_size > _LIMIT:  # nobody else has been here meanwhile
             os.rename(store.events, f"{store.events}.1")
+
+
+def _lock(store: Store) -> str:
+    return f"{store.locks}/events"
 
 
 def container(store: Store, made: ContainerRecord, action: str, **more: str) -> None:
     """An event of a container, with its image, name and labels."""
     write(store, "container", action, made.id, **{**attributes_of(made), **more})
+
+
+def image(store: Store, action: str, image_id: str, name: str = "") -> None:
+    """An event of an image: its id, and the name that was pulled, given or taken."""
+    write(store, "image", action, image_id, name=name)
+
+
+def for_supervisor(store: Store, made: ContainerRecord) -> dict[str, Any]:
+    """What a container's supervisor must know to write its events itself."""
+    return {
+        "path": store.events,
+        "lock": _lock(store),
+        "limit": _LIMIT,
+        "attributes": attributes_of(made),
+    }
 
 
 def attributes_of(made: ContainerRecord) -> dict[str, str]:
