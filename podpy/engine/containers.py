@@ -10,10 +10,9 @@ from podpy import files
 from podpy.engine import draft, handed, launching, networking, networks, pulling, rootfs
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
-from podpy.kernel import process, userns
+from podpy.kernel import cgroup, userns
 from podpy.net import ports
 from podpy.records import record, replace
-from podpy.runtime import placement
 from podpy.storage import containers, events, states
 
 TYPE_CHECKING = False
@@ -67,7 +66,7 @@ def run(ctx: Context, options: ContainerOptions, *, progress: Progress | None = 
 def _tell_of_logout(store: Store, progress: Progress | None) -> None:
     """Say, once per login, that systemd ends containers with the user's last session."""
     told = f"{store.run}/logout-told"
-    if progress is None or not placement.has_user_manager() or os.path.exists(told):
+    if progress is None or not cgroup.has_user_manager() or os.path.exists(told):
         return
     import pwd
 
@@ -292,7 +291,6 @@ def _surroundings(ctx: Context) -> Surroundings:
         lookup=lookup,
         ranges=_ranges,
         taken=lambda: _taken(store),
-        network_helper=_network_helper,
         find_network=lambda name: networks.find(ctx, name),
         parse_port=ports.parse,
         new_volume=containers.new_id,
@@ -321,17 +319,6 @@ def _taken(store: Store) -> tuple[Ranges, Ranges]:
             uids += [(extent.outside, extent.count) for extent in space.uid_map]
             gids += [(extent.outside, extent.count) for extent in space.gid_map]
     return uids, gids
-
-
-def _network_helper() -> str:
-    """slirp4netns is ready in 3 ms where pasta takes 20: it is the first choice."""
-    for name in ("slirp4netns", "pasta"):
-        if process.find_program(name):
-            return name
-    raise HostError(
-        "no network helper on this host: slirp4netns and pasta are missing",
-        hint="install the package slirp4netns, or use --network none or host",
-    )
 
 
 def _forget(store: Store, made: ContainerRecord) -> None:

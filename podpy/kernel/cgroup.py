@@ -50,6 +50,12 @@ def own_path(text: str = "") -> str:
     return ""
 
 
+def has_user_manager() -> bool:
+    """systemd runs a manager for the caller (its private socket is there): it makes the cgroups."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return os.path.exists(f"{runtime}/systemd/private")
+
+
 def delegated() -> str:
     """The topmost directory, from the caller's cgroup up, that the caller may manage.
 

@@ -35,7 +35,7 @@ from contextlib import suppress
 
 from podpy import files
 from podpy.errors import NotFound, PodpyError
-from podpy.kernel import process
+from podpy.kernel import cgroup, process
 from podpy.kernel.loop import IN, Loop
 from podpy.model import Attachment, Network, ProcessIdentity
 from podpy.net import client, packets
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 _LINGER = 3.0  # seconds without a container until the supervisor ends
 _RETURN = 1.0  # seconds that the containers of a killed supervisor have to come back
+_OWN_SCOPE = 0.5  # seconds until systemd is asked for a scope: nobody waits for it
 _WATCH = 3.0  # seconds between two looks at whether our place is still ours
 
 
@@ -81,6 +82,8 @@ class Supervisor:
         self._running = True
         self._listen(listener)
         self._loop.later(_WATCH, self._watch_place)
+        if cgroup.has_user_manager():
+            self._loop.later(_OWN_SCOPE, self._move_to_own_scope)
         if self._expected:
             self._loop.later(_RETURN, self._stop_expecting)
         else:
@@ -151,6 +154,15 @@ class Supervisor:
             self._loop.later(_WATCH, self._watch_place)
         else:
             self._running = False
+
+    def _move_to_own_scope(self) -> None:
+        """Live beside the login or the container that happened to start us, not in it."""
+        from podpy.kernel import systemd
+
+        ours = [os.getpid(), *(self._fabric.processes if self._fabric else ())]
+        with suppress(PodpyError, OSError):  # then we end with whoever started us
+            name = f"podpy-network-{os.getpid()}.scope"
+            systemd.start_scope(name, ours, description="podpy network supervisor").wait()
 
     # --- connections ---------------------------------------------------------
 

@@ -61,6 +61,11 @@ class Fabric:
         """What a container's supervisor holds so that all this outlives us."""
         return (self.inner.netns, self._uplink.exit_fd)
 
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The pids that live and end with the network supervisor."""
+        return tuple(filter(None, (self.inner.pid, self._uplink.pid)))
+
     def expect(self) -> None:
         """Containers are coming back: until all have, no name is said not to exist."""
         self._resolver.hold()
@@ -100,13 +105,16 @@ class Fabric:
             del self._members[member.container]
         self._uplink.withdraw(member.container)
         self._resolver.drop(member.container)
+        devices = [member.device(each.interface) for each in member.endpoints]
         if member.egress is not None:
+            # Its processes may outlive its supervisor: the rules go after the plugs.
+            for device in devices:
+                self._unplug(device)
             self._guard.withdraw(member.container)
         for endpoint in member.endpoints:
             self._uplink.unreach(endpoint.address6)
         for segment in self._segments.values():
             segment.release(member.container)
-        devices = [member.device(each.interface) for each in member.endpoints]
         self._loop.later(_TIDY, lambda: self._tidy(devices), key=("tidy", member.container))
 
     def connect(self, member: Member, network: Network, attachment: Attachment) -> None:
@@ -156,8 +164,7 @@ class Fabric:
 
     def _remove(self, member: Member, network: str) -> None:
         for endpoint in [e for e in member.endpoints if e.network == network]:
-            if index := member.route.index(endpoint.interface):
-                member.route.remove_link(index)
+            self._unplug(member.device(endpoint.interface))
             self._uplink.unreach(endpoint.address6)
         member.endpoints = tuple(e for e in member.endpoints if e.network != network)
         self._resolver.drop(member.container, network)
@@ -182,6 +189,11 @@ class Fabric:
     def _set_routes(self, member: Member) -> None:
         internal = {s.network.name for s in self._segments.values() if s.network.internal}
         set_default_routes(member.endpoints, internal, member.route)
+
+    def _unplug(self, device: str) -> None:
+        """Take a plug away by our end, which its container cannot rename."""
+        if index := self.inner.route.index(device):
+            self.inner.route.remove_link(index)
 
     def _guard_plugs(self, member: Member) -> None:
         if member.egress is not None:
@@ -271,8 +283,7 @@ class Fabric:
         """Remove plugs whose container lives on without its supervisor, and unused bridges."""
         used = {m.device(e.interface) for m in self._members.values() for e in m.endpoints}
         for device in devices:
-            index = 0 if device in used else self.inner.route.index(device)
-            if index:
-                self.inner.route.remove_link(index)
+            if device not in used:
+                self._unplug(device)
         for name in [n for n, segment in self._segments.items() if not segment.members]:
             self._drop(name)

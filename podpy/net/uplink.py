@@ -174,6 +174,11 @@ class Uplink:
             self._neighbours.addresses.discard(_socket.inet_pton(_socket.AF_INET6, address6))
 
     @property
+    def pid(self) -> int:
+        """The helper's; 0 while there is none."""
+        return self._pid
+
+    @property
     def facts(self) -> dict[str, object]:
         """For people who ask what is running: the program, its pid, what it lacks."""
         return {

@@ -52,7 +52,7 @@ def begin(container_id: str, *, name: str = "", parent: str = "", wanted: str = 
     """
     if wanted != "cgroupfs" and (scope := _ask_systemd(container_id, name, parent)):
         return Placement(scope=scope)
-    if wanted == "systemd" and not has_user_manager():
+    if wanted == "systemd" and not cgroup.has_user_manager():
         raise HostError(
             "cgroup_manager systemd: no systemd runs for this user",
             hint="log in through systemd, or leave cgroup_manager out of containers.conf",
@@ -65,19 +65,13 @@ def begin(container_id: str, *, name: str = "", parent: str = "", wanted: str = 
 
 def manager() -> str:
     """Who makes cgroups here: ``systemd``, ``cgroupfs`` (a delegated subtree) or ``none``."""
-    if has_user_manager():
+    if cgroup.has_user_manager():
         return "systemd"
     return "cgroupfs" if cgroup.delegated() else "none"
 
 
-def has_user_manager() -> bool:
-    """systemd runs a manager for the caller (its private socket is there)."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    return os.path.exists(f"{runtime}/systemd/private")
-
-
 def _ask_systemd(container_id: str, name: str, parent: str) -> Scope | None:
-    if not has_user_manager() or (parent and not parent.endswith(".slice")):
+    if not cgroup.has_user_manager() or (parent and not parent.endswith(".slice")):
         return None
     from podpy.kernel import systemd
 
@@ -104,7 +98,7 @@ def approach(path: str) -> bool:
     False where the container is in no scope.
     """
     scope, name = os.path.split(path)
-    if name != "ctr" or not scope.endswith(".scope") or not has_user_manager():
+    if name != "ctr" or not scope.endswith(".scope") or not cgroup.has_user_manager():
         return False
     from podpy.kernel import systemd
 

@@ -10,9 +10,8 @@ import pytest
 
 from podpy.engine import containers
 from podpy.engine.progress import Progress
-from podpy.kernel import systemd
+from podpy.kernel import cgroup, systemd
 from podpy.paths import Store
-from podpy.runtime import placement
 
 
 class Heard(Progress):
@@ -26,7 +25,7 @@ class Heard(Progress):
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of a user with a systemd manager and without lingering."""
-    monkeypatch.setattr(placement, "has_user_manager", lambda: True)
+    monkeypatch.setattr(cgroup, "has_user_manager", lambda: True)
     monkeypatch.setattr(systemd, "BOOTED", str(tmp_path))
     monkeypatch.setattr(systemd, "LINGER", str(tmp_path / "linger"))
     return Store(str(tmp_path / "store"), str(tmp_path / "run"))
@@ -54,5 +53,5 @@ def test_nothing_is_said_where_lingering_is_on(store: Store, tmp_path: Path) -> 
 def test_nothing_is_said_without_a_user_manager(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "has_user_manager", lambda: False)
+    monkeypatch.setattr(cgroup, "has_user_manager", lambda: False)
     assert told(store) == []
