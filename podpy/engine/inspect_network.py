@@ -121,6 +121,7 @@ def _network(
         "GwPriority": 0,
         "NetworkID": endpoint.network_id if endpoint else _network_id(ctx, asked.network),
         **(_addresses(record, endpoint) if endpoint else _NOTHING),
+        "InterfaceName": endpoint.interface if endpoint else asked.interface,
         "DNSNames": list(dict.fromkeys(filter(None, names))),
     }
 
@@ -151,7 +152,6 @@ def _addresses(record: ContainerRecord, endpoint: Endpoint) -> dict[str, Any]:
         "GlobalIPv6Address": endpoint.address6,
         "GlobalIPv6PrefixLen": endpoint.prefix6,
         "MacAddress": endpoint.mac,
-        "InterfaceName": endpoint.interface,
     }
 
 

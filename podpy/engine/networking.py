@@ -81,11 +81,16 @@ def _settled(text: str, config: Config, around: Surroundings) -> str:
     if text == "default" and _is_network(text, around):
         return text
     if text in _DEFAULT:
-        named = config.containers.netns
-        if named in _DEFAULT:
-            named = config.network.default_rootless_network_cmd or around.network_helper()
-        return named
+        return default(config)
     return text
+
+
+def default(config: Config) -> str:
+    """What a container gets when nothing is said: the default network, unless configured."""
+    named = config.containers.netns
+    if named in _DEFAULT:
+        named = config.network.default_rootless_network_cmd
+    return named or "bridge"
 
 
 def _is_long_form(text: str) -> bool:

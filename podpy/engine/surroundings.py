@@ -31,7 +31,6 @@ class Surroundings:
     lookup: Callable[[str], ContainerRecord]
     ranges: Callable[[str], tuple[Ranges, Ranges]]
     taken: Callable[[], tuple[Ranges, Ranges]]
-    network_helper: Callable[[], str]
     find_network: Callable[[str], Network]
     parse_port: Callable[[str], tuple[PortMapping, ...]]
     new_volume: Callable[[], str]

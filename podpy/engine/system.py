@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from podpy import version
+from podpy.engine import networking
 from podpy.kernel import cgroup, process, userns
 from podpy.runtime import placement
 from podpy.storage import containers, overlay
@@ -26,7 +27,7 @@ def info(ctx: Context) -> dict[str, Any]:
     return {
         "host": _host(ctx),
         "store": _store(ctx),
-        "modes": _modes(),
+        "modes": _modes(ctx),
         "helpers": {name: process.find_program(name) for name in _HELPERS},
         "configuration": {
             "files": list(ctx.config.files),
@@ -88,7 +89,7 @@ def _store(ctx: Context) -> dict[str, Any]:
     }
 
 
-def _modes() -> dict[str, Any]:
+def _modes(ctx: Context) -> dict[str, Any]:
     """Which way podpy does what, and the reason where a better one is missing."""
     mapping = userns.root_map()
     return {
@@ -98,7 +99,7 @@ def _modes() -> dict[str, Any]:
             "gids": sum(extent.count for extent in mapping.gid),
             "reason": _id_reason() if mapping.is_single else "",
         },
-        "network": _network_mode(),
+        "network": _network_mode(ctx),
         "cgroup": _cgroup_mode(),
         "fuse": {"usable": os.access("/dev/fuse", os.R_OK | os.W_OK)},
         "tun": {"usable": os.access("/dev/net/tun", os.R_OK | os.W_OK)},
@@ -118,8 +119,10 @@ def _cgroup_mode() -> dict[str, str]:
     return {"manager": manager, "directory": cgroup.delegated(), "reason": reason}
 
 
-def _network_mode() -> dict[str, str]:
+def _network_mode(ctx: Context) -> dict[str, str]:
+    """What a container gets that names no network, and the helper that leads outside."""
+    found = {"default": networking.default(ctx.config), "helper": "", "reason": ""}
     for name in ("slirp4netns", "pasta"):
         if process.find_program(name):
-            return {"default": name, "reason": ""}
-    return {"default": "", "reason": "slirp4netns and pasta are missing"}
+            return {**found, "helper": name}
+    return {**found, "reason": "slirp4netns and pasta are missing"}

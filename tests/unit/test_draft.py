@@ -54,7 +54,7 @@ def surroundings(**changes: object) -> Surroundings:
         "id": ID, "now": 1000.0, "cwd": "/cwd", "env": {}, "hostname": "thishost",
         "ids": (1000, 1000), "lookup": lookup,
         "ranges": lambda name: (((100000, 65536),), ((100000, 65536),)),
-        "taken": lambda: ((), ()), "network_helper": lambda: "slirp4netns",
+        "taken": lambda: ((), ()),
         "find_network": find_network, "parse_port": ports.parse,
         "new_volume": lambda: f"anonymous{next(numbers)}",
     }  # fmt: skip

@@ -63,7 +63,7 @@ def lookup(name: str) -> ContainerRecord:
 
 AROUND = Surroundings(
     id="ab" * 32, now=1.0, cwd="/", env={}, hostname="thishost", ids=(1000, 1000), lookup=lookup,
-    ranges=lambda _: ((), ()), taken=lambda: ((), ()), network_helper=lambda: "bridge",
+    ranges=lambda _: ((), ()), taken=lambda: ((), ()),
     find_network=find_network, parse_port=ports.parse, new_volume=lambda: "v",
 )  # fmt: skip
 

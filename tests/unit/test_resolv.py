@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from podpy.errors import UsageError
+from podpy.model import ContainerRecord, Endpoint, LogConfig, Network, NetworkMode, UserNamespace
 from podpy.net import resolv
 
 HOST = """\
@@ -143,3 +144,87 @@ def test_dns_none_stands_alone() -> None:
 def test_the_last_search_line_counts() -> None:
     text = "domain a.example\nsearch b.example c.example\nbroken\n"
     assert resolv.parse_resolv_conf(text) == ((), ("b.example", "c.example"), ())
+
+
+# --- bridge networks -------------------------------------------------------------
+
+
+HERE = resolv.Host(resolv_conf=HOST, address="192.0.2.7")
+FRONT = Endpoint(network="front", address="10.1.0.5", gateway="10.1.0.1")
+BACK = Endpoint(
+    network="back", address="10.2.0.5", gateway="10.2.0.1", address6="fd00::5", gateway6="fd00::1"
+)
+
+
+def network(name: str, **values: object) -> Network:
+    return Network(name=name, id=name, created=1.0, **values)  # type: ignore[arg-type]
+
+
+def files_of(*endpoints: Endpoint, networks: list[Network], **values: object) -> dict[str, str]:
+    made = ContainerRecord(
+        id="ab" * 32, name="web", created=1.0, argv=("x",), user_namespace=UserNamespace(),
+        log=LogConfig(), network=NetworkMode(kind="bridge"), **values,  # type: ignore[arg-type]
+    )  # fmt: skip
+    links = [("10.1.0.9", ("store", "db"))]
+    return resolv.network_files(made, endpoints, "webhost", links, networks=networks, host=HERE)
+
+
+def test_files_of_a_container_on_two_networks() -> None:
+    made = files_of(
+        FRONT, BACK, networks=[network("front"), network("back")],
+        hosts=("x:10.0.0.1", "gate:host-gateway"),
+    )  # fmt: skip
+    assert made["hosts"] == resolv.CLEAN_HOSTS + (
+        "10.0.0.1\tx\n192.0.2.7\tgate\n10.1.0.9\tstore db\n"
+        "10.1.0.5\twebhost web\n10.2.0.5\twebhost web\nfd00::5\twebhost web\n"
+    )
+    assert made["resolv.conf"] == (
+        "search example.org corp.example\nnameserver 10.1.0.1\noptions edns0 timeout:2\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "networks", "dns", "servers"),
+    [
+        # the first network that has names answers, whatever --dns says: it asks those
+        ((FRONT, BACK), [network("front", dns=False), network("back")], (), ["10.2.0.1"]),
+        ((FRONT,), [network("front")], ("10.9.9.9",), ["10.1.0.1"]),
+        ((FRONT,), [network("front", dns=False)], ("10.9.9.9",), ["10.9.9.9"]),
+        ((FRONT,), [network("front", dns=False)], (), ["10.1.1.1", "10.1.1.2"]),
+        ((FRONT,), [network("front", dns=False, dns_servers=("10.8.8.8",))], (), ["10.8.8.8"]),
+        # IPv6 alone
+        (
+            (Endpoint(network="six", address6="fd00::5", gateway6="fd00::1"),),
+            [network("six")], (), ["fd00::1"],
+        ),
+    ],
+)  # fmt: skip
+def test_who_is_asked_for_names(
+    endpoints: tuple[Endpoint, ...], networks: list[Network], dns: tuple[str, ...],
+    servers: list[str],
+) -> None:  # fmt: skip
+    made = files_of(*endpoints, networks=networks, dns=dns)
+    found, _, _ = resolv.parse_resolv_conf(made["resolv.conf"])
+    assert list(found) == servers
+
+
+def test_files_that_are_not_wanted_are_not_made() -> None:
+    assert set(files_of(FRONT, networks=[network("front")], dns=("none",))) == {"hosts"}
+    assert set(files_of(FRONT, networks=[network("front")], no_hosts=True)) == {"resolv.conf"}
+
+
+def test_an_internal_network_does_not_reach_the_host() -> None:
+    with pytest.raises(UsageError, match="does not reach the host"):
+        files_of(FRONT, networks=[network("front", internal=True)], hosts=("x:host-gateway",))
+
+
+def test_the_names_of_the_host_are_there_where_it_can_be_reached() -> None:
+    named = "host.containers.internal"
+    assert named not in files_of(FRONT, networks=[network("front")])["hosts"]
+    opened = network("front", options={"host_access": "true"})
+    assert f"192.0.2.7\t{named}" in files_of(FRONT, networks=[opened])["hosts"]
+
+
+def test_a_container_that_left_its_networks_has_files_all_the_same() -> None:
+    made = files_of(networks=[])
+    assert "127.0.0.1\twebhost web\n" in made["hosts"]
