@@ -174,12 +174,10 @@ def port(
     every: opt.All = False,
     latest: opt.Latest = False,
 ) -> None:
-    """Show the published ports of a container.
-
-    Standard output is for scripts; where clients' addresses are masked, standard error says so.
-    """
+    """Show the published ports of a container."""
     from podpy.engine import listing
 
+    # Standard output is docker's, for scripts; whose clients are masked is said beside it.
     for published in listing.port(ctx, name, wanted, all=every, latest=latest):
         output.line(published.text)
         if published.masked:

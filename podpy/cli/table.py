@@ -26,14 +26,18 @@ COMMANDS = (
         "*label_file,--label-file *annotation,--annotation *volume,--volume,-v *mount,--mount "
         "*tmpfs,--tmpfs *volumes_from,--volumes-from image_volume,--image-volume "
         "*device,--device !read_only,--read-only !read_only_tmpfs,--read-only-tmpfs "
-        "shm_size,--shm-size *network,--network,--net *publish,--publish,-p "
-        "!publish_all,--publish-all,-P *expose,--expose hostname,--hostname,-h *dns,--dns "
+        "shm_size,--shm-size *network,--network,--net "
+        "*network_alias,--network-alias,--net-alias ip,--ip ip6,--ip6 "
+        "mac_address,--mac-address *link,--link *egress,--egress *publish,--publish,-p "
+        "!publish_all,--publish-all,-P *expose,--expose hostname,--hostname,-h "
+        "!no_hostname,--no-hostname domainname,--domainname *dns,--dns "
         "*dns_search,--dns-search *dns_option,--dns-option,--dns-opt *add_host,--add-host "
-        "!no_hosts,--no-hosts userns,--userns *uidmap,--uidmap *gidmap,--gidmap "
-        "subuidname,--subuidname subgidname,--subgidname pid,--pid ipc,--ipc uts,--uts "
-        "cgroupns,--cgroupns cgroup_parent,--cgroup-parent !privileged,--privileged "
-        "*cap_add,--cap-add *cap_drop,--cap-drop *security_opt,--security-opt "
-        "*sysctl,--sysctl log_driver,--log-driver *log_opt,--log-opt",
+        "!no_hosts,--no-hosts hosts_file,--hosts-file *link_local_ip,--link-local-ip "
+        "userns,--userns *uidmap,--uidmap *gidmap,--gidmap subuidname,--subuidname "
+        "subgidname,--subgidname pid,--pid ipc,--ipc uts,--uts cgroupns,--cgroupns "
+        "cgroup_parent,--cgroup-parent !privileged,--privileged *cap_add,--cap-add "
+        "*cap_drop,--cap-drop *security_opt,--security-opt *sysctl,--sysctl "
+        "log_driver,--log-driver *log_opt,--log-opt",
         "image command*",
     ),
     (
@@ -51,9 +55,12 @@ COMMANDS = (
         "*annotation,--annotation *volume,--volume,-v *mount,--mount *tmpfs,--tmpfs "
         "*volumes_from,--volumes-from image_volume,--image-volume *device,--device "
         "!read_only,--read-only !read_only_tmpfs,--read-only-tmpfs shm_size,--shm-size "
-        "*network,--network,--net *publish,--publish,-p !publish_all,--publish-all,-P "
-        "*expose,--expose hostname,--hostname,-h *dns,--dns *dns_search,--dns-search "
-        "*dns_option,--dns-option,--dns-opt *add_host,--add-host !no_hosts,--no-hosts "
+        "*network,--network,--net *network_alias,--network-alias,--net-alias ip,--ip "
+        "ip6,--ip6 mac_address,--mac-address *link,--link *egress,--egress "
+        "*publish,--publish,-p !publish_all,--publish-all,-P *expose,--expose "
+        "hostname,--hostname,-h !no_hostname,--no-hostname domainname,--domainname *dns,--dns "
+        "*dns_search,--dns-search *dns_option,--dns-option,--dns-opt *add_host,--add-host "
+        "!no_hosts,--no-hosts hosts_file,--hosts-file *link_local_ip,--link-local-ip "
         "userns,--userns *uidmap,--uidmap *gidmap,--gidmap subuidname,--subuidname "
         "subgidname,--subgidname pid,--pid ipc,--ipc uts,--uts cgroupns,--cgroupns "
         "cgroup_parent,--cgroup-parent !privileged,--privileged *cap_add,--cap-add "
@@ -220,6 +227,12 @@ COMMANDS = (
         "registry?",
     ),
     (
+        "events", "events", True, True,
+        "since,--since until,--until *filters,--filter,-f format_,--format "
+        "!no_trunc,--no-trunc !stream,--stream",
+        "",
+    ),
+    (
         "system", "version", False, True,
         "format_,--format,-f",
         "",
@@ -260,6 +273,63 @@ COMMANDS = (
         "",
     ),
     (
+        "inspect", "network", True, True,
+        "format_,--format,-f !verbose,--verbose,-v",
+        "names+",
+    ),
+    (
+        "networks", "create", True, True,
+        "driver,--driver,-d *subnet,--subnet *gateway,--gateway *ip_range,--ip-range "
+        "*aux_address,--aux-address !ipv4,--ipv4 !ipv6,--ipv6 !internal,--internal "
+        "!disable_dns,--disable-dns *dns,--dns *route,--route interface_name,--interface-name "
+        "*label,--label *options,--opt,-o !ignore,--ignore ipam_driver,--ipam-driver "
+        "*ipam_opt,--ipam-opt !attachable,--attachable scope,--scope "
+        "config_from,--config-from !config_only,--config-only !ingress,--ingress",
+        "name?",
+    ),
+    (
+        "networks", "ls", True, True,
+        "*filters,--filter,-f format_,--format !quiet,--quiet,-q !no_trunc,--no-trunc "
+        "!noheading,--noheading,-n",
+        "",
+    ),
+    (
+        "networks", "rm", True, True,
+        "!force,--force,-f seconds,--time,-t,--timeout",
+        "names+",
+    ),
+    (
+        "networks", "prune", True, True,
+        "!force,--force,-f *filters,--filter",
+        "",
+    ),
+    (
+        "networks", "exists", True, True,
+        "",
+        "name",
+    ),
+    (
+        "networks", "connect", True, True,
+        "*alias,--alias ip,--ip ip6,--ip6 mac_address,--mac-address *driver_opt,--driver-opt "
+        "*link,--link *link_local_ip,--link-local-ip gw_priority,--gw-priority",
+        "network container",
+    ),
+    (
+        "networks", "disconnect", True, True,
+        "!force,--force,-f",
+        "network container",
+    ),
+    (
+        "networks", "update", True, True,
+        "*dns_add,--dns-add *dns_drop,--dns-drop",
+        "network",
+    ),
+    (
+        "networks", "reload", True, True,
+        "!every,--all,-a !latest,--latest,-l",
+        "names*",
+    ),
+    (
         "inspect", "volume", True, True,
         "format_,--format,-f",
         "names+",
@@ -298,24 +368,29 @@ GROUPS = {
         "rename": 13, "top": 14, "port": 15, "logs": 16, "inspect": 17, "images":
         18, "rmi": 19, "tag": 20, "untag": 21, "history": 22, "load": 23, "save":
         24, "import": 25, "pull": 26, "push": 27, "login": 28, "logout": 29,
-        "version": 30, "info": 31
+        "events": 30, "version": 31, "info": 32
     },
     "container": {
         "run": 0, "create": 1, "start": 2, "attach": 3, "exec": 4, "ls": 5, "list":
         5, "ps": 5, "stop": 6, "kill": 7, "restart": 8, "pause": 9, "unpause": 10,
-        "rm": 11, "wait": 12, "rename": 13, "top": 14, "port": 15, "prune": 32,
-        "exists": 33, "logs": 16, "inspect": 34
+        "rm": 11, "wait": 12, "rename": 13, "top": 14, "port": 15, "prune": 33,
+        "exists": 34, "logs": 16, "inspect": 35
     },
     "image": {
-        "inspect": 35, "ls": 18, "list": 18, "rm": 19, "remove": 19, "tag": 20,
+        "inspect": 36, "ls": 18, "list": 18, "rm": 19, "remove": 19, "tag": 20,
         "untag": 21, "history": 22, "load": 23, "save": 24, "import": 25, "exists":
-        36, "prune": 37, "pull": 26, "push": 27
+        37, "prune": 38, "pull": 26, "push": 27
+    },
+    "network": {
+        "inspect": 39, "create": 40, "ls": 41, "list": 41, "rm": 42, "remove": 42,
+        "prune": 43, "exists": 44, "connect": 45, "disconnect": 46, "update": 47,
+        "reload": 48
     },
     "volume": {
-        "inspect": 38, "create": 39, "ls": 40, "list": 40, "rm": 41, "remove": 41,
-        "prune": 42, "exists": 43
+        "inspect": 49, "create": 50, "ls": 51, "list": 51, "rm": 52, "remove": 52,
+        "prune": 53, "exists": 54
     },
     "system": {
-        "info": 31
+        "events": 30, "info": 32
     },
 }
