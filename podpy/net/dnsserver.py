@@ -32,6 +32,7 @@ _PER_ADDRESS = 8
 _CLIENTS = 128
 _UNANSWERED = 16
 _LONGEST = 4096  # no question is nearly as long
+_BUFFER = 1 << 16
 _SWEEP = 1.0
 
 
@@ -114,6 +115,8 @@ class Listener:
             made.close()
             return
         made.setblocking(False)
+        # Else the kernel keeps megabytes for who asks and does not listen.
+        made.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, _BUFFER)
         if not self._clients:
             self.loop.later(_SWEEP, self._sweep, self)
         self._clients.add(Client(self, made, address))

@@ -149,7 +149,7 @@ def answer(question: Question, values: Sequence[str], ttl: int = 0, *, own: bool
     asked = dnslib.DNSQuestion(label, question.kind, question.klass)
     extra = [dnslib.EDNS0(udp_len=_LIMIT)] if question.edns else []
     while True:
-        packet: bytes = dnslib.DNSRecord(head, [asked], records, ar=extra).pack()
+        packet = bytes(dnslib.DNSRecord(head, [asked], records, ar=extra).pack())
         surplus = len(packet) - question.limit
         if surplus <= 0:
             return packet
