@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from podpy.cli import options as opt
     from podpy.engine.context import Context
-    from podpy.engine.networks import Row
+    from podpy.engine.network_listing import Row
 
 _SHORT_ID = 12
 
@@ -71,9 +71,9 @@ def ls(
     noheading: opt.NoHeadingShort = False,
 ) -> None:
     """List networks, and the modes that docker lists with them."""
-    from podpy.engine import networks
+    from podpy.engine import network_listing
 
-    found = networks.list(ctx, filters=filters)
+    found = network_listing.list(ctx, filters=filters)
     shown = _fields(no_trunc)
     if quiet and not format_:
         for row in found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podpy.engine import lifecycle, networks
+from podpy.engine import lifecycle, network_listing, networks
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, NotFound, PodpyError, StoreError, UsageError
 from podpy.model import Network
@@ -99,6 +99,8 @@ def prune(ctx: Context, *, filters: Sequence[str] = ()) -> tuple[Outcome, ...]:
     """Remove every network that no container is on, but for the default one."""
     networks.check_records(ctx)
     used = networks.users(ctx)
-    rows = [row for row in networks.list(ctx) if not row.builtin and row.network.name not in used]
-    chosen = networks.matching(ctx, rows, filters, _PRUNE_FILTERS)
+    rows = [
+        row for row in network_listing.list(ctx) if not row.builtin and row.network.name not in used
+    ]
+    chosen = network_listing.select(ctx, rows, filters, _PRUNE_FILTERS)
     return tuple(_outcome(ctx, row.network.name, False, "") for row in chosen)

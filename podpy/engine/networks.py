@@ -8,17 +8,15 @@ no record: until there is one it is what containers.conf says, or
 
 from __future__ import annotations
 
-import builtins
-
 from podpy.errors import Ambiguous, StoreError, UsageError
 from podpy.model import Network, Subnet
-from podpy.records import record, replace
+from podpy.records import replace
 from podpy.storage import containers
 from podpy.storage import networks as stored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from podpy.engine.context import Context
     from podpy.model import Container
@@ -80,7 +78,7 @@ def _by_id(ctx: Context, text: str) -> Network:
     return found[0]
 
 
-def every(ctx: Context) -> builtins.list[Network]:
+def every(ctx: Context) -> list[Network]:
     """All networks that are whole, by name; the default one is always there."""
     found = {network.name: network for network in stored.every(ctx.store)}
     name = default_name(ctx)
@@ -171,7 +169,7 @@ def free_subnet(ctx: Context, *, first: str = "", besides: str = "") -> Subnet:
         return ipam.choose(pools, [*own, *narrow], first)
 
 
-def host_routes() -> builtins.list[str]:
+def host_routes() -> list[str]:
     """The destinations of the host's routes, without the default ones."""
     from podpy.kernel import netlink
 
@@ -185,9 +183,9 @@ def host_routes() -> builtins.list[str]:
 # --- who uses them -----------------------------------------------------------
 
 
-def users(ctx: Context) -> Mapping[str, builtins.list[Container]]:
+def users(ctx: Context) -> Mapping[str, list[Container]]:
     """Network name → the containers that are, or will be, on it."""
-    found: dict[str, builtins.list[Container]] = {}
+    found: dict[str, list[Container]] = {}
     for container in containers.every(ctx.store):
         for name in names_of(container):
             found.setdefault(name, []).append(container)
@@ -218,37 +216,3 @@ def exists(ctx: Context, name: str) -> bool:
     except NotFound:
         return name in MODES
     return True
-
-
-# --- listing -----------------------------------------------------------------
-
-
-@record
-class Row:
-    """One line of ``network ls``; ``builtin`` are the default network, ``host`` and ``none``."""
-
-    network: Network
-    builtin: bool = False
-    _nested = {"network": Network}
-
-
-_FILTERS = ("driver", "id", "label", "label!", "name", "scope", "type", "dangling", "until")
-
-
-def list(ctx: Context, *, filters: Sequence[str] = ()) -> tuple[Row, ...]:
-    """All networks that match, by name, with the modes that docker lists beside them."""
-    default = default_name(ctx)
-    rows = [Row(network=each, builtin=each.name == default) for each in every(ctx)]
-    rows += [Row(network=each, builtin=True) for each in modes()]
-    chosen = matching(ctx, rows, filters, _FILTERS)
-    return tuple(sorted(chosen, key=lambda row: row.network.name))
-
-
-def matching(
-    ctx: Context, rows: Iterable[Row], filters: Sequence[str], known: Sequence[str]
-) -> Iterable[Row]:
-    if not filters:
-        return rows
-    from podpy.engine import network_filters
-
-    return network_filters.select(ctx, rows, filters, known)

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from podpy import files
-from podpy.engine import network_creation, network_inspect, network_removal, networks
+from podpy.engine import (
+    network_creation,
+    network_inspect,
+    network_listing,
+    network_removal,
+    networks,
+)
 from podpy.engine.context import Context
 from podpy.engine.network_creation import CreateOptions
 from podpy.errors import Ambiguous, Conflict, NotFound, StoreError, UsageError
@@ -58,7 +64,7 @@ def test_containers_conf_names_the_default_network(ctx: Context) -> None:
     own = configured(ctx, default_network="lan", default_subnet="10.7.0.0/16")
     assert networks.find(own, "bridge").name == "lan"
     assert networks.default(own).subnets[0].gateway == "10.7.0.1"
-    assert [row.network.name for row in networks.list(own)] == ["host", "lan", "none"]
+    assert [row.network.name for row in network_listing.list(own)] == ["host", "lan", "none"]
     create(own, "lan", subnet=("10.8.0.0/16",))
     assert networks.default(own).subnets[0].subnet == "10.8.0.0/16"
     with pytest.raises(UsageError, match="default_network"):
@@ -260,7 +266,12 @@ def test_ids_are_shortened_while_they_are_unique(ctx: Context) -> None:
 def test_a_damaged_record_is_named_and_goes_by_force(ctx: Context) -> None:
     create(ctx, "whole")
     Path(ctx.store.networks, "bad.json").write_text("{")
-    assert [row.network.name for row in networks.list(ctx)] == ["bridge", "host", "none", "whole"]
+    assert [row.network.name for row in network_listing.list(ctx)] == [
+        "bridge",
+        "host",
+        "none",
+        "whole",
+    ]
     with pytest.raises(StoreError, match="network bad: its record is damaged"):
         networks.find(ctx, "bad")
     (refused,) = network_removal.remove(ctx, ("bad",))
@@ -308,7 +319,7 @@ def test_prune_takes_by_label_and_age(ctx: Context) -> None:
 def test_filters(ctx: Context, filters: tuple[str, ...], names: list[str]) -> None:
     create(ctx, "one", label=("a=1",))
     create(ctx, "two", label=("a=2",))
-    assert [row.network.name for row in networks.list(ctx, filters=filters)] == names
+    assert [row.network.name for row in network_listing.list(ctx, filters=filters)] == names
 
 
 def test_updates_change_name_servers_and_are_written(ctx: Context) -> None:

@@ -1,27 +1,48 @@
-"""The filters of ``network ls`` and ``network prune``."""
+"""``network ls``, and the filters that ``network prune`` has as well."""
 
 from __future__ import annotations
 
+import builtins
 import time
 
 from podpy.engine import matching, networks, values
 from podpy.errors import UsageError
+from podpy.model import Network
+from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from podpy.engine.context import Context
-    from podpy.engine.networks import Row
 
-    Test = Callable[[Row], bool]
+    Test = Callable[["Row"], bool]
 
+_FILTERS = ("driver", "id", "label", "label!", "name", "scope", "type", "dangling", "until")
 _TYPES = {"builtin": True, "custom": False}
+
+
+@record
+class Row:
+    """One line of ``network ls``; ``builtin`` are the default network, ``host`` and ``none``."""
+
+    network: Network
+    builtin: bool = False
+    _nested = {"network": Network}
+
+
+def list(ctx: Context, *, filters: Sequence[str] = ()) -> tuple[Row, ...]:
+    """All networks that match, by name, with the modes that docker lists beside them."""
+    default = networks.default_name(ctx)
+    rows = [Row(network=each, builtin=each.name == default) for each in networks.every(ctx)]
+    rows += [Row(network=each, builtin=True) for each in networks.modes()]
+    chosen = select(ctx, rows, filters, _FILTERS)
+    return tuple(sorted(chosen, key=lambda row: row.network.name))
 
 
 def select(
     ctx: Context, rows: Iterable[Row], filters: Sequence[str], known: Sequence[str]
-) -> list[Row]:
+) -> builtins.list[Row]:
     """The rows that match: any value of a key, every key; ``label!`` means none of its values."""
     wanted = values.filters(filters, known)
     tests = [
