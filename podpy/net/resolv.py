@@ -246,11 +246,13 @@ def network_files(
             base=base,
         )
     if own_files_wanted(container.dns):
+        gateway = _answering(endpoints, networks)
+        named = container.dns or tuple(server for each in networks for server in each.dns_servers)
         found["resolv.conf"] = resolv_conf(
             host.resolv_conf,
-            servers=_servers(container, endpoints, networks),
+            servers=(gateway,) if gateway else named,
             search=container.dns_search,
-            options=container.dns_options,
+            options=_options(container, host) if gateway else container.dns_options,
             fallback=host.fallback,
         )
     return found
@@ -273,16 +275,26 @@ def _addresses(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
     )
 
 
-def _servers(
-    container: ContainerRecord, endpoints: Iterable[Endpoint], networks: Sequence[Network]
-) -> Sequence[str]:
-    """The gateway that answers; without one, the servers named for container or network."""
+def _answering(endpoints: Iterable[Endpoint], networks: Iterable[Network]) -> str:
+    """The gateway that answers questions; empty where no network has names."""
     answering = {network.name for network in networks if network.dns}
     for endpoint in endpoints:
         gateway = endpoint.gateway or endpoint.gateway6
         if endpoint.network in answering and gateway:
-            return (gateway,)
-    return container.dns or tuple(server for each in networks for server in each.dns_servers)
+            return gateway
+    return ""
+
+
+def _options(container: ContainerRecord, host: Host) -> tuple[str, ...]:
+    """The options with which names of containers are asked for as they are, as in docker.
+
+    Else ``db`` would first be asked for as ``db.example.com`` where that is searched, and
+    the host's servers hear of it.  The resolver tries the search domains by itself.
+    """
+    options = container.dns_options or parse_resolv_conf(host.resolv_conf)[2]
+    if any(option.startswith("ndots:") for option in container.dns_options):
+        return options
+    return (*(option for option in options if not option.startswith("ndots:")), "ndots:0")
 
 
 # --- the host's files --------------------------------------------------------

@@ -179,8 +179,31 @@ def test_files_of_a_container_on_two_networks() -> None:
         "10.1.0.5\twebhost web\n10.2.0.5\twebhost web\nfd00::5\twebhost web\n"
     )
     assert made["resolv.conf"] == (
-        "search example.org corp.example\nnameserver 10.1.0.1\noptions edns0 timeout:2\n"
+        "search example.org corp.example\nnameserver 10.1.0.1\n"
+        "options edns0 timeout:2 ndots:0\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "options"),
+    [
+        ("options ndots:5 rotate", (), "rotate ndots:0"),
+        ("options rotate", ("ndots:2",), "ndots:2"),
+        ("options rotate", ("timeout:1",), "timeout:1 ndots:0"),
+    ],
+)
+def test_names_of_containers_are_asked_for_as_they_are(
+    host: str, own: tuple[str, ...], options: str
+) -> None:
+    """And not in a search domain first, whose servers would be told."""
+    container = ContainerRecord(
+        id="ab" * 32, name="web", created=1.0, argv=("x",), user_namespace=UserNamespace(),
+        log=LogConfig(), network=NetworkMode(kind="bridge"), dns_options=own,
+    )  # fmt: skip
+    made = resolv.network_files(
+        container, [FRONT], "x", networks=[network("front")], host=resolv.Host(resolv_conf=host)
+    )
+    assert made["resolv.conf"] == f"nameserver 10.1.0.1\noptions {options}\n"
 
 
 @pytest.mark.parametrize(
