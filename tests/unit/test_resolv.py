@@ -179,8 +179,7 @@ def test_files_of_a_container_on_two_networks() -> None:
         "10.1.0.5\twebhost web\n10.2.0.5\twebhost web\nfd00::5\twebhost web\n"
     )
     assert made["resolv.conf"] == (
-        "search example.org corp.example\nnameserver 10.1.0.1\n"
-        "options edns0 timeout:2 ndots:0\n"
+        "search example.org corp.example\nnameserver 10.1.0.1\noptions edns0 timeout:2 ndots:0\n"
     )
 
 
