@@ -348,8 +348,8 @@ class Denial:
 class UserNamespace:
     """Which user namespace a container lives in, and its map.
 
-    ``mode`` is ``host keep-id nomap auto container map`` (``host`` is podpy's
-    default: container root is the caller).
+    ``mode`` is ``host keep-id nomap auto container map ns`` (``host`` is podpy's
+    default: container root is the caller; ``ns``: the owner of the network namespace).
     """
 
     mode: str = "host"

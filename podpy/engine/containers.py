@@ -146,9 +146,13 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
     _warn(options, image, plan.record, progress)
     if options.replace:
         _remove_namesake(ctx, options.name)
+    wanted = plan.record
+    if wanted.network.kind == "ns":
+        from podpy.engine import netns
+
+        wanted = netns.settle(wanted)
     sources = _Sources(store, plan.wishes)
     try:
-        wanted = plan.record
         if image is not None or wanted.rootfs_overlay:
             wanted = _with_driver(ctx, wanted, progress)
         made = containers.create(store, wanted, lambda path: _populate(path, sources))

@@ -222,7 +222,7 @@ def _namespaces(record: ContainerRecord, joined: Mapping[str, ProcessIdentity]) 
     new = libc.CLONE_NEWNS
     by_lender: dict[tuple[int, int], tuple[ProcessIdentity, int]] = {}
     for kind, mode in _modes(record).items():
-        if mode == "host":
+        if mode in ("host", "ns"):
             continue
         if kind in joined:
             who = joined[kind]
@@ -230,14 +230,21 @@ def _namespaces(record: ContainerRecord, joined: Mapping[str, ProcessIdentity]) 
             by_lender[who.pid, who.start] = (who, flags | _ALL_NEW[kind])
         else:
             new |= _ALL_NEW[kind]
+    path = None
+    if record.network.kind == "ns":
+        from podpy.engine import netns
+
+        path = netns.of(record)
+    if path is not None and path.id_map is not None:
+        return spec.Namespaces(new=new, user="join", network=path)
     lender = joined.get("user") or next(iter(joined.values()), None)
     if lender is None:
-        return spec.Namespaces(new=new | libc.CLONE_NEWUSER)
+        return spec.Namespaces(new=new | libc.CLONE_NEWUSER, network=path)
     # The namespaces of a container belong to its user namespace: whoever joins
     # one without the other has no power over it (kernel: EPERM).
     _, flags = by_lender.get((lender.pid, lender.start), (lender, 0))
     by_lender[lender.pid, lender.start] = (lender, flags | libc.CLONE_NEWUSER)
-    return spec.Namespaces(new=new, join=tuple(by_lender.values()), user="join")
+    return spec.Namespaces(new=new, join=tuple(by_lender.values()), user="join", network=path)
 
 
 # --- the plan ----------------------------------------------------------------
@@ -249,11 +256,14 @@ def _plan(
 ) -> spec.Plan:  # fmt: skip
     effective = _at_the_host(ctx.store, record)
     namespaces = _namespaces(effective, joined)
-    owns_network = effective.network.kind != "host"
+    owns_network = effective.network.kind != "host" and (
+        namespaces.network is None or namespaces.user == "join"
+    )
     gids = sum(extent.count for extent in id_map.gid)
     first, last = spec.operations(
         effective,
         owns_network=owns_network,
+        new_network=bool(namespaces.new & libc.CLONE_NEWNET),
         volume_paths=_volume_paths(ctx.store, record),
         files=_made_files(ctx, record, directory, joined),
         overlays=_overlays(record, directory),

@@ -81,6 +81,10 @@ def make_container(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> i
 
 def _make_namespaces(plan: Plan, inner: Channel, steps: Steps) -> None:
     wanted = plan.namespaces
+    if wanted.network:
+        # First of all: a caller with power over it loses that with his user namespace.
+        steps(f"join the network namespace {wanted.network.path}")
+        wanted.network.join()
     joins = [(_pidfd(who), flags) for who, flags in wanted.join]
     if wanted.join:
         # From the first setns on, the container's other processes could attach to us.
@@ -114,7 +118,7 @@ def _become_root(plan: Plan, steps: Steps) -> None:
     changed = (os.geteuid(), os.getegid()) != (0, 0)
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    if changed and not plan.namespaces.join:
+    if changed and not plan.namespaces.is_guest:
         # A change of uid clears dumpable, and the network helper opens our namespaces.
         libc.prctl(libc.PR_SET_DUMPABLE, 1)
     libc.prctl(libc.PR_SET_PDEATHSIG, _signal.SIGKILL)
@@ -128,7 +132,7 @@ def _handed_namespaces(plan: Plan) -> tuple[int, ...]:
     """
     if plan.bridged:
         return (_open_namespace("net"), netlink.open_socket().detach())
-    if plan.namespaces.join and plan.namespaces.new & libc.CLONE_NEWNET:
+    if plan.namespaces.is_guest and plan.namespaces.new & libc.CLONE_NEWNET:
         return (_open_namespace("user"), _open_namespace("net"))
     return ()
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from podpy.kernel.mounts import Operation
+    from podpy.runtime.netns import NetworkPath
 
     Standard = Bind | Filesystem | Mask | Overlay | ReadOnly | Symlink
 
@@ -95,12 +96,19 @@ class Namespaces:
 
     ``join`` pairs a living process with the flags of the namespaces it lends.
     The user namespace is joined first (kernel: without it the others are EPERM);
-    ``user`` says whether it is ``new`` or one of those (``join``).
+    ``user`` says whether it is ``new`` or one of those (``join``).  ``network``
+    is a network namespace of no container's.
     """
 
     new: int
     join: tuple[tuple[ProcessIdentity, int], ...] = ()
     user: str = "new"
+    network: NetworkPath | None = None
+
+    @property
+    def is_guest(self) -> bool:
+        """It lives in a user namespace that others may have processes in."""
+        return self.user != "new"
 
 
 @record
@@ -358,6 +366,7 @@ def operations(
     made: ContainerRecord,
     *,
     owns_network: bool,
+    new_network: bool,
     volume_paths: Mapping[str, str],
     files: Mapping[str, str],
     overlays: str,
@@ -367,10 +376,11 @@ def operations(
 ) -> tuple[list[Standard], list[Standard]]:
     """Every mount of a container: before the payload's terminal exists, and last of all.
 
-    ``files`` maps targets (``/etc/hosts`` …) to the host files podpy made.
+    ``files`` maps targets (``/etc/hosts`` …) to the host files podpy made;
+    ``new_network`` says that the network namespace is not one that others use.
     """
     sysctls = dict(made.sysctls)
-    if owns_network:
+    if new_network:
         # The kernel takes a range only when both ends are mapped.
         sysctls.setdefault(PING_GROUPS, f"0 {gid_count - 1}")
     standard = pseudo_operations(

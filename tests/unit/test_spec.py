@@ -22,6 +22,7 @@ def plan(**changes: object) -> tuple[list[spec.Standard], list[spec.Standard]]:
     return spec.operations(
         replace(RECORD, **changes),
         owns_network=True,
+        new_network=True,
         volume_paths={"data": "/store/volumes/data/_data"},
         files={"/etc/hosts": "/store/hosts"},
         overlays="/store/overlays",
