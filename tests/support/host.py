@@ -14,7 +14,7 @@ from support.polling import eventually
 STRICT = os.environ.get("CI", "") not in ("", "0", "false")
 #: Some modules are packaged for the system's interpreter only.
 SYSTEM_PYTHON = "/usr/bin/python3"
-SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
+SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin:/usr/lib/podman"
 
 
 def program(name: str) -> str:
