@@ -4,9 +4,9 @@ Both are bind-mounted before the addresses are known, and networks come and go
 while a container runs: they are written in place, since a bind mount follows
 the file and not its name.
 
-``<run>/links/<name>/`` names the containers that are linked to the one of that
-name.  It hardly ever exists, so a start that looks there for whom to tell of a
-new address pays one system call.
+``containers/<id>/linked/`` names the containers that are linked to one and have
+its address in their hosts files.  It hardly ever exists, so a start that looks
+there for whom to tell of a new address pays one system call.
 """
 
 from __future__ import annotations
@@ -70,17 +70,23 @@ def _known(ctx: Context, endpoints: Iterable[Endpoint]) -> list[Network]:
 
 def started(ctx: Context, record: ContainerRecord) -> None:
     """A container has started: note what it is linked to, and tell those linked to it."""
-    noted = f"{ctx.store.run}/links"
-    if not record.links and not os.path.isdir(noted):
-        return
     for text in record.links:
-        directory = f"{noted}/{text.partition(':')[0]}"
-        files.make_directory(directory)
-        files.write_atomic(f"{directory}/{record.id}", b"")
-    directory = f"{noted}/{record.name}"
+        _note(ctx, text.partition(":")[0], record.id)
+    directory = f"{ctx.store.container(record.id)}/linked"
     for container_id in files.list_directory(directory):
         if not _told(ctx, container_id):
             files.unlink(f"{directory}/{container_id}")
+
+
+def _note(ctx: Context, target: str, container_id: str) -> None:
+    try:
+        found = containers.resolve(ctx.store, target)
+        directory = f"{ctx.store.container(found.record.id)}/linked"
+        if not os.path.isdir(directory):
+            os.mkdir(directory, 0o700)
+        files.write_atomic(f"{directory}/{container_id}", b"")
+    except (NotFound, OSError):
+        return  # the other one is being removed, or somebody else makes the same note
 
 
 def _told(ctx: Context, container_id: str) -> bool:

@@ -326,7 +326,8 @@ def test_pasta_publishes_on_ipv6(podpy: Podpy, busybox: str) -> None:
 
 
 def test_slirp_says_that_it_cannot(podpy: Podpy, busybox: str) -> None:
-    done = podpy.fails("run", "--rm", "-p", "[::1]:18080:80", busybox, "true")
+    options = ["--network", "slirp4netns", "-p", "[::1]:18080:80"]
+    done = podpy.fails("run", "--rm", *options, busybox, "true")
     assert "--network pasta" in done.stderr
 
 
@@ -431,7 +432,8 @@ def test_the_hosts_names_are_absent_otherwise(podpy: Podpy, busybox: str, mode: 
 
 def test_the_hosts_file(podpy: Podpy, busybox: str) -> None:
     options = ["--name", "web", "-h", "front", "--add-host", "db:10.5.5.5"]
-    text = podpy("run", "--rm", *options, busybox, "cat", "/etc/hosts").stdout
+    mode = ["--network", "slirp4netns"]
+    text = podpy("run", "--rm", *mode, *options, busybox, "cat", "/etc/hosts").stdout
     entries = [line.split() for line in text.splitlines()]
     assert ["127.0.0.1", "localhost"] in entries
     assert ["10.5.5.5", "db"] in entries
@@ -452,13 +454,14 @@ def test_the_resolvers_are_the_hosts(podpy: Podpy, busybox: str) -> None:
     assert servers("--network", "host") == of_host
     if of_host and ":" not in of_host[0]:
         remote = [server for server in of_host[1:] if not server.startswith("127.")]
-        assert servers() == ["10.0.2.3", *remote]
+        assert servers("--network", "slirp4netns") == ["10.0.2.3", *remote]
     assert set(servers("--network", "pasta")) <= {*of_host, "169.254.1.1"}
 
 
 def test_resolvers_are_given(podpy: Podpy, busybox: str) -> None:
     options = ["--dns", "10.7.7.7", "--dns-search", "a.example", "--dns-option", "ndots:3"]
-    done = podpy("run", "--rm", *options, busybox, "cat", "/etc/resolv.conf")
+    mode = ["--network", "slirp4netns"]
+    done = podpy("run", "--rm", *mode, *options, busybox, "cat", "/etc/resolv.conf")
     assert done.lines == ["search a.example", "nameserver 10.7.7.7", "options ndots:3"]
     assert "name.example" in podpy.fails("run", "--dns", "name.example", busybox, "true").stderr
 
