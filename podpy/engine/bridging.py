@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.engine.context import Context
     from podpy.model import ContainerRecord, Endpoint
+    from podpy.net.ports import Holder
 
 
 def prepare(ctx: Context, record: ContainerRecord) -> None:
@@ -27,8 +28,11 @@ def prepare(ctx: Context, record: ContainerRecord) -> None:
     client.ensure(place)
 
 
-def driver(ctx: Context, record: ContainerRecord) -> network.Bridge:
-    """The driver that plugs a container into its networks and tells it its addresses."""
+def driver(ctx: Context, record: ContainerRecord, holder: Holder) -> network.Bridge:
+    """The driver that plugs a container into its networks and tells it its addresses.
+
+    ``holder`` may name the container that has a used port.
+    """
     found = [networks.find(ctx, attachment.network) for attachment in record.networks]
     told = client.Registration(
         container=record.id,
@@ -42,12 +46,19 @@ def driver(ctx: Context, record: ContainerRecord) -> network.Bridge:
         egress=to_dict(record.egress),
         dns=record.dns,
         dns_search=record.dns_search,
+        links=_links(record),
     )
 
     def arrived(endpoints: tuple[Endpoint, ...]) -> None:
         naming.write(ctx, record, endpoints, found)
 
-    return network.Bridge(ctx.store.network_run, told, arrived)
+    return network.Bridge(ctx.store.network_run, told, arrived, holder)
+
+
+def _links(record: ContainerRecord) -> tuple[tuple[str, str], ...]:
+    """What ``--link`` lets the container call others: alias and name."""
+    pairs = (text.partition(":") for text in record.links)
+    return tuple((alias, name) for name, _, alias in pairs)
 
 
 def _names(record: ContainerRecord) -> tuple[str, ...]:

@@ -434,16 +434,14 @@ def _container_env(record: ContainerRecord) -> str:
 
 
 def _network(ctx: Context, record: ContainerRecord, run_directory: str) -> launch.Network | None:
+    def holder(mapping: PortMapping) -> str:
+        return _port_holder(ctx.store, record.id, mapping)
+
     if record.network.kind == "bridge":
         from podpy.engine import bridging
 
-        return bridging.driver(ctx, record)
-    return network.driver(
-        record.network,
-        record.ports,
-        directory=run_directory,
-        holder=lambda mapping: _port_holder(ctx.store, record.id, mapping),
-    )
+        return bridging.driver(ctx, record, holder)
+    return network.driver(record.network, record.ports, directory=run_directory, holder=holder)
 
 
 def _port_holder(store: Store, own_id: str, mapping: PortMapping) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from podpy.errors import Conflict
 from podpy.model import ContainerRecord, Endpoint, NetworkMode, PortMapping
 from podpy.net import client, ports, resolv, slirp
 from podpy.records import from_dict, record, to_dict
@@ -132,15 +133,18 @@ class Bridge(Network):
     """Interfaces on bridge networks, given by the network supervisor.
 
     ``place`` is where the network supervisor lives; ``told`` the container's registration;
-    ``arrived`` is called with the endpoints before the payload starts.
+    ``arrived`` is called with the endpoints before the payload starts; ``holder`` may name
+    the container that has a used port.
     """
 
     def __init__(
-        self, place: str, told: Registration, arrived: Callable[[tuple[Endpoint, ...]], None]
-    ) -> None:
+        self, place: str, told: Registration, arrived: Callable[[tuple[Endpoint, ...]], None],
+        holder: Holder,
+    ) -> None:  # fmt: skip
         self._place = place
         self._told = told
         self._arrived = arrived
+        self._holder = holder
         self._talk: client.Conversation | None = None
         self._link: dict[str, Any] = {}
         self._endpoints: tuple[Endpoint, ...] = ()
@@ -153,7 +157,11 @@ class Bridge(Network):
 
     def wait(self) -> Ports:
         assert self._talk is not None
-        answer, fds = self._talk.receive()
+        try:
+            answer, fds = self._talk.receive()
+        except Conflict as error:
+            wanted = (from_dict(PortMapping, each) for each in self._told.ports)
+            raise ports.blame(error, wanted, self._holder) from None
         self._endpoints = tuple(from_dict(Endpoint, each) for each in answer["endpoints"])
         self._link.update(
             channel=self._talk.detach(),
@@ -188,7 +196,7 @@ def driver(mode: NetworkMode, wanted: Ports, *, directory: str, holder: Holder) 
     if mode.kind == "pasta":
         from podpy.net import pasta
 
-        copied = pasta.parse_options(mode.options)
+        copied = pasta.parse_options(mode.options).replace(forwards=_resolver_is_on_loopback())
         return Pasta(copied, wanted, directory=directory, holder=holder)
     return None
 
@@ -242,14 +250,18 @@ def _pasta_outlook(settings: pasta.Settings) -> Outlook:
     """
     from podpy.net import pasta
 
-    servers, _, _ = resolv.parse_resolv_conf(resolv.host_resolv_conf())
-    behind_loopback = not servers or servers[0].startswith("127.")
     return Outlook(
         address=settings.address or resolv.host_address(),
         gateway=pasta.default_gateway() if settings.map_gateway else "",
-        forwarder=settings.resolver if behind_loopback else "",
+        forwarder=settings.resolver if _resolver_is_on_loopback() else "",
         host_access=settings.map_gateway,
     )
+
+
+def _resolver_is_on_loopback() -> bool:
+    """Whether a container can ask the host's first resolver only by way of its helper."""
+    servers, _, _ = resolv.parse_resolv_conf(resolv.host_resolv_conf())
+    return not servers or servers[0].startswith("127.")
 
 
 def hosts_text(container: ContainerRecord, hostname: str, base: str | None = None) -> str:
