@@ -327,6 +327,12 @@ def join_session_keyring(name: str) -> None:
     _call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, _char_p(_bytes(name)))
 
 
+def overwrite_arguments(first: int, last: int, text: str) -> None:
+    """Write ``text`` over our own arguments, which lie from ``first`` to ``last`` in memory."""
+    area = text.encode()[: last - first - 1]
+    ctypes.memmove(first, area.ljust(last - first, b"\0"), last - first)
+
+
 def load_library(*names: str) -> Any:
     """The first shared library that exists, by soname, or None.
 

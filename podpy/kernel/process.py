@@ -175,6 +175,23 @@ def default_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
+def set_title(name: str, title: str) -> None:
+    """What ``top`` and ``ps`` show of this process, which was forked from another command.
+
+    ``name`` has at most 15 characters; ``title`` is cut to the length of the
+    command line that it replaces.
+    """
+    from podpy.kernel import libc  # imports ctypes
+
+    with open("/proc/self/stat", "rb") as status:
+        fields = status.read().rpartition(b")")[2].split()
+    first, last = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc_pid_stat(5)
+    with open("/proc/self/comm", "w") as comm:
+        comm.write(name)
+    if first < last:
+        libc.overwrite_arguments(first, last, title)
+
+
 def fork_child(function: Callable[[], int | None], *, cgroup_fd: int = -1) -> int:
     """Fork a child that runs ``function`` and exits with what it returns; return its pid.
 

@@ -11,6 +11,7 @@ The words of the protocol (``do``) are told in :mod:`podpy.net.bridge`.
 
 from __future__ import annotations
 
+import _signal
 import _socket
 import errno
 import fcntl
@@ -99,6 +100,8 @@ def _become_supervisor(place: str, lock: int, listener: _socket.socket) -> int:
     os.chdir("/")
     os.umask(0o077)
     process.default_signals()
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)  # clients of published ports come and go
+    process.set_title("podpy-network", "podpy network supervisor")
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     for fd, target in ((null, 0), (null, 1), (os.open(f"{place}/{ERRORS}", flags, 0o600), 2)):
@@ -265,6 +268,7 @@ class Registration:
 
     ``networks`` are pairs ``{"network": …, "attachment": …}`` in the order of
     its interfaces; ``names`` those by which it is known on every network;
+    ``links`` pairs of a name that it alone uses and the name of who is meant;
     ``endpoints`` and the final ``ports`` are known when it comes back.
     """
 
@@ -276,6 +280,7 @@ class Registration:
     egress: Any = None
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
     endpoints: tuple[Any, ...] = ()
 
 

@@ -138,7 +138,7 @@ def _live(enter: Callable[[], None], ours: _socket.socket, channel: _socket.sock
     ours.close()
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-    _signal.set_wakeup_fd(-1)
+    process.set_title("podpy-netns", "podpy network supervisor, inside")
     try:
         enter()
         route = netlink.open_socket()
