@@ -123,7 +123,9 @@ def _with(made: Attachment, key: str, value: str, where: str, form: str) -> Atta
 
 
 def _unknown(option: str, network: str, form: str) -> UsageError:
-    return UsageError(f"--network {network}: invalid option {option!r} for a network", hint=form)
+    return UsageError(
+        f"--network {network}: invalid option: unknown bridge network option: {option}", hint=form
+    )
 
 
 # --- values ------------------------------------------------------------------

@@ -123,13 +123,15 @@ class Resolver:
         *,
         dns: Iterable[str] = (),
         search: Iterable[str] = (),
+        links: Iterable[tuple[str, str]] = (),
     ) -> None:
         """A container's names and addresses on a network; replaces what it had there.
 
         ``dns`` are its own name servers and ``search`` its search domains, on all its
-        networks; empty stands for those of the network or the host.
+        networks; empty stands for those of the network or the host.  ``links`` are pairs
+        of a name that it alone uses and the name of the container it means.
         """
-        self._names.put(container, network, names, addresses, dns=dns, search=search)
+        self._names.put(container, network, names, addresses, dns=dns, search=search, links=links)
 
     def drop(self, container: str, network: str = "") -> None:
         """A container has left a network, or (empty) all of them."""

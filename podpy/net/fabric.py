@@ -209,6 +209,7 @@ class Fabric:
             tuple(filter(None, (endpoint.address, endpoint.address6))),
             dns=member.told.dns,
             search=member.told.dns_search,
+            links=member.told.links,
         )
 
     def _publish_again(self, member: Member) -> None:

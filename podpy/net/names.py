@@ -26,14 +26,18 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
 class Asker:
-    """A container: its own name servers, its search domains, what it is on each network."""
+    """A container: its own name servers, its search domains, what it is on each network.
 
-    __slots__ = ("container", "dns", "entries", "search")
+    ``links`` are names for others that it alone uses (``--link``), with theirs.
+    """
+
+    __slots__ = ("container", "dns", "entries", "links", "search")
 
     def __init__(self, container: str) -> None:
         self.container = container
         self.dns: tuple[str, ...] = ()
         self.search: tuple[str, ...] = ()
+        self.links: dict[str, str] = {}
         # Names and addresses by network, in the order in which the networks were joined.
         self.entries: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
@@ -109,6 +113,7 @@ class Names:
         *,
         dns: Iterable[str] = (),
         search: Iterable[str] = (),
+        links: Iterable[tuple[str, str]] = (),
     ) -> None:
         """What a container is called on a network; replaces what was said before.
 
@@ -117,6 +122,7 @@ class Names:
         """
         asker = self._askers.setdefault(container, Asker(container))
         asker.dns, asker.search = tuple(dns), tuple(folded(domain) for domain in search)
+        asker.links = {folded(alias): folded(name) for alias, name in links}
         wanted = dict.fromkeys([*map(folded, names), container[:SHORT_ID]])
         known = tuple(filter(is_name, wanted))
         zone = self._zone(network)
@@ -149,9 +155,10 @@ class Names:
 
     def lookup(self, asker: Asker, network: str, name: str) -> tuple[str, ...] | None:
         """The addresses behind a name, of both families; None for a name nobody has."""
-        for zone in self._view(asker, network):
-            if found := zone.find(name):
-                return tuple(address for each in found for address in each.entries[zone.name][1])
+        for known in dict.fromkeys((asker.links.get(name, name), name)):
+            for zone in self._view(asker, network):
+                if found := zone.find(known):
+                    return tuple(a for each in found for a in each.entries[zone.name][1])
         return None
 
     def reverse(self, asker: Asker, network: str, name: str) -> str | None:

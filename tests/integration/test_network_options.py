@@ -249,7 +249,9 @@ def test_a_link_follows_the_other_container(podpy: Podpy, busybox: str) -> None:
     podpy("stop", "-t", "0", "db")
     run(podpy, busybox, "other", "--network", "lan", "--ip", before[0])
     podpy("start", "db")
-    assert known()[0] == addresses(podpy, "db")["eth0"].partition("/")[0] != before[0]
+    now = addresses(podpy, "db")["eth0"].partition("/")[0]
+    assert known()[0] == now != before[0]
+    assert now in podpy("exec", "web", "nslookup", "store").stdout  # by DNS as well
     assert "STORE_NAME=/web/store" in podpy("exec", "web", "env").lines
 
 

@@ -32,6 +32,18 @@ def test_a_container_is_known_by_network_and_address_however_it_is_written() -> 
     assert names.asker("nowhere", "10.1.0.3") is None
 
 
+def test_a_link_is_a_name_that_one_container_alone_uses() -> None:
+    names, asker = made()
+    names.put(WEB, "front", ("web",), ("10.1.0.2",), links=[("Shop", "DB"), ("db", "nobody")])
+    linked = names.asker("front", "10.1.0.2")
+    assert linked is not None
+    assert names.lookup(linked, "front", "shop") == ("10.1.0.3",)
+    assert names.lookup(linked, "front", "db") == ("10.1.0.3",)  # where the link leads nowhere
+    assert names.lookup(asker, "front", "shop") is None
+    names.put(DB, "front", ("db",), ("10.1.0.9",))
+    assert names.lookup(linked, "front", "shop") == ("10.1.0.9",)
+
+
 def test_the_first_network_that_knows_a_name_gives_its_addresses() -> None:
     names, asker = made()
     assert names.lookup(asker, "front", "db") == ("10.1.0.3",)
