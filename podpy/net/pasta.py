@@ -50,11 +50,13 @@ class Settings:
 
     ``is_shared``: for the namespace of all bridge networks, whose device the
     network supervisor sets up and whose names it answers for itself.
+    ``forwards``: it answers at :attr:`resolver` for the host's first resolver.
     """
 
     map_gateway: bool = False
     options: tuple[str, ...] = ()
     is_shared: bool = False
+    forwards: bool = True
 
     def has(self, *names: str) -> bool:
         return any(option.partition("=")[0] in names for option in self.options)
@@ -112,7 +114,8 @@ def arguments(settings: Settings, mappings: Sequence[PortMapping]) -> list[str]:
     command = [] if settings.is_shared else ["--config-net"]
     if not settings.map_gateway:
         command.append("--no-map-gw")
-    if not (settings.is_shared or settings.has("--dns-forward")):
+    # What it answers for cannot be asked directly any more: replies come from RESOLVER.
+    if settings.forwards and not (settings.is_shared or settings.has("--dns-forward")):
         command += ["--dns-forward", RESOLVER]
     command += settings.options
     for short, long, protocol in (("-t", "--tcp-ports", "tcp"), ("-u", "--udp-ports", "udp")):

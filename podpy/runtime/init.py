@@ -63,6 +63,8 @@ def make_container(plan: Plan, inner: Channel, stdio: tuple[int, int, int]) -> i
         rootfs = RootMount(plan.rootfs)
         prepared = _prepare(plan, steps)
         _become_root(plan, steps)
+        if plan.loopback:
+            _trust_addresses()
         steps(f"mount the root file system ({plan.rootfs.kind})")
         root = rootfs.mount()
         steps("make a pid namespace")
@@ -122,6 +124,23 @@ def _become_root(plan: Plan, steps: Steps) -> None:
         # A change of uid clears dumpable, and the network helper opens our namespaces.
         libc.prctl(libc.PR_SET_DUMPABLE, 1)
     libc.prctl(libc.PR_SET_PDEATHSIG, _signal.SIGKILL)
+
+
+def _trust_addresses() -> None:
+    """IPv6 addresses of the new network namespace can be used at once.
+
+    The kernel asks for a second or two whether a neighbour has the same one;
+    those that helpers and bridges give are nobody else's.  Before the helper
+    starts: a device takes this setting over when it is made.
+    """
+    try:
+        fd = os.open("/proc/sys/net/ipv6/conf/default/accept_dad", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:  # a kernel without IPv6
+        return
+    try:
+        os.write(fd, b"0")
+    finally:
+        os.close(fd)
 
 
 def _handed_namespaces(plan: Plan) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import os
 from podpy.errors import Conflict
 from podpy.model import ContainerRecord, Endpoint, NetworkMode, PortMapping
 from podpy.net import client, ports, resolv, slirp
-from podpy.records import from_dict, record, to_dict
+from podpy.records import from_dict, record, replace, to_dict
 from podpy.runtime.launch import Network
 
 TYPE_CHECKING = False
@@ -196,7 +196,8 @@ def driver(mode: NetworkMode, wanted: Ports, *, directory: str, holder: Holder) 
     if mode.kind == "pasta":
         from podpy.net import pasta
 
-        copied = pasta.parse_options(mode.options).replace(forwards=_resolver_is_on_loopback())
+        forwards = _resolver_is_on_loopback()
+        copied = replace(pasta.parse_options(mode.options), forwards=forwards)
         return Pasta(copied, wanted, directory=directory, holder=holder)
     return None
 
