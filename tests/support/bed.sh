@@ -73,7 +73,7 @@ lay_world() {
     fi
     no_world=
     mkdir "$world/zone"
-    chown "$user:" "$world" "$world/zone"
+    chown "$user:" "$world" "$world/zone" "$world/resolv.conf"
     # The interfaces in /sys are those of the network it was mounted in; cgroups lie below.
     mkdir "$runtime/cgroups"
     mount --rbind /sys/fs/cgroup "$runtime/cgroups"
