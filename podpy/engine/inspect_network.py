@@ -144,7 +144,7 @@ def _network_id(ctx: Context, name: str) -> str:
 
 def _addresses(record: ContainerRecord, endpoint: Endpoint) -> dict[str, Any]:
     return {
-        "EndpointID": _endpoint_id(record.id, endpoint.network_id),
+        "EndpointID": endpoint_id(record.id, endpoint.network_id),
         "Gateway": endpoint.gateway,
         "IPAddress": endpoint.address,
         "IPPrefixLen": endpoint.prefix,
@@ -155,7 +155,7 @@ def _addresses(record: ContainerRecord, endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _endpoint_id(container: str, network: str) -> str:
+def endpoint_id(container: str, network: str) -> str:
     """64 digits that are this container's on this network and no other's."""
     try:
         return f"{int(container, 16) ^ int(network, 16):064x}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from podpy.engine import networks
+from podpy.engine.inspect_network import endpoint_id
 from podpy.engine.values import instant
 from podpy.errors import NotFound
 
@@ -151,7 +152,7 @@ def _range(subnet: Subnet) -> str:
 def _member(container: Container, endpoint: Endpoint) -> dict[str, str]:
     return {
         "Name": container.record.name,
-        "EndpointID": "",
+        "EndpointID": endpoint_id(container.record.id, endpoint.network_id),
         "MacAddress": endpoint.mac,
         "IPv4Address": f"{endpoint.address}/{endpoint.prefix}" if endpoint.address else "",
         "IPv6Address": f"{endpoint.address6}/{endpoint.prefix6}" if endpoint.address6 else "",
