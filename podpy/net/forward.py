@@ -118,7 +118,8 @@ class Forwarder:
         except OSError as error:
             client.close()
             return error.errno not in _EXHAUSTED
-        self._connections.add(Connection(self._loop, client, inside, target, self._ended))
+        where = (target.address, target.port)
+        self._connections.add(Connection(self._loop, client, inside, where, self._ended))
         if not self._has_room:
             for each in self._streams:
                 self._loop.pause(each.listener.fileno())

@@ -51,6 +51,59 @@ def test_every_form_is_read(text: str, expected: PortMapping) -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("0.0.0.0", "127.0.0.2", True),
+        ("0.0.0.0", "::", False),
+        ("::", "::1", True),
+        ("::1", "127.0.0.1", False),
+        ("", "::1", True),
+        ("", "127.0.0.1", True),
+        ("", "", True),
+    ],
+)
+def test_which_addresses_stand_in_each_others_way(one: str, other: str, clash: bool) -> None:
+    assert ports.overlap(one, other) is ports.overlap(other, one) is clash
+    same = [mapping(80, 8080, ip) for ip in (one, other)]
+    assert ports.is_same(*same) is clash
+    assert not ports.is_same(same[0], mapping(80, 8080, other, "udp"))
+    assert not ports.is_same(same[0], mapping(80, 8081, other))
+
+
+def test_a_port_without_an_address_is_taken_for_both_families() -> None:
+    taken, bound = ports.take(*ports.parse("80"))
+    assert [(each.host_ip, each.container_port) for each in taken] == [("0.0.0.0", 80), ("::", 80)]
+    assert {each.host_port for each in taken} == {each.getsockname()[1] for each in bound}
+    assert len({each.host_port for each in taken}) == 1
+    for each in bound:
+        each.close()
+
+
+def test_a_number_that_one_family_has_no_more_is_not_chosen() -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::1", 0))
+        port = other.getsockname()[1]
+        with pytest.raises(Conflict, match=f":{port}/tcp: port is already allocated"):
+            ports.take(*ports.parse(f"{port}:80"))
+        taken, bound = ports.take(*ports.parse(f"{port}-{port + 20}:80"))
+        assert {each.host_port for each in taken} - {port}
+        for each in bound:
+            each.close()
+
+
+def test_an_error_of_the_network_supervisor_gets_the_holders_name() -> None:
+    error, wanted = Conflict("port is already allocated"), [mapping(80, 8080), mapping(81, 8081)]
+    named = ports.blame(error, wanted, lambda each: "web" if each.host_port == 8081 else "")
+    assert ":8081/tcp: port is already allocated to container web" in named.message
+    assert ports.blame(error, wanted, lambda each: "") is error
+    other = HostError("something else")
+    assert ports.blame(other, wanted, lambda each: "web") is other
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "no port specified"),
