@@ -245,6 +245,8 @@ def sweep(store: Store) -> None:
                     files.unlink(_reservation(store, name))
                 lock.remove()
     _sweep_temporaries(store.container_names)
+    if os.path.isdir(store.networks):
+        _sweep_temporaries(store.networks)
     staging.sweep(store)
 
 

@@ -176,9 +176,12 @@ def test_sweep_removes_what_dead_processes_left(store: Store) -> None:
     reserve_for(store, "gone", dead(), "ab" * 32)
     who = dead()
     Path(store.tmp, f"container.{who.pid}.{who.start}.{who.boot_id[:8]}.abc").mkdir()
+    Path(store.networks).mkdir()
+    Path(store.networks, f".net.json.{who.pid}.0011aabb.tmp").touch()
     containers.sweep(store)
     assert os.listdir(store.container_names) == ["web"]
     assert os.listdir(store.tmp) == []
+    assert os.listdir(store.networks) == []
 
 
 def test_a_damaged_record_is_listed_and_can_be_removed(store: Store) -> None:
