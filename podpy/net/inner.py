@@ -19,7 +19,9 @@ import errno
 import fcntl
 import os
 from _struct import pack
+from contextlib import suppress
 
+from podpy import files
 from podpy.errors import HostError
 from podpy.kernel import libc, netlink, process, userns
 from podpy.net import packets
@@ -41,19 +43,14 @@ _SYSCTLS = "/proc/sys/net/"
 class Inner:
     """The inner child as its parent sees it: requests and answers.
 
-    ``netns`` is a descriptor of the shared network namespace, ``pid`` the
-    child's (a network helper can be given it), ``route`` an rtnetlink socket in
-    the namespace.
+    ``netns`` is a descriptor of the shared network namespace, ``route`` an
+    rtnetlink socket in it.  A child that is killed is replaced when it is needed.
     """
 
     def __init__(self, pid: int, channel: _socket.socket) -> None:
-        self.pid = pid
+        self._pid = pid
         self._channel = channel
-        greeting, fds = packets.receive(channel)
-        if "error" in greeting:
-            os.waitpid(pid, 0)
-            raise HostError(f"network namespace: {greeting['error']}", hint=greeting["hint"])
-        self.netns, route = fds
+        self.netns, route = _greeted(pid, channel)
         self.route = netlink.Route(_socket.socket(fileno=route))
 
     @classmethod
@@ -65,6 +62,17 @@ class Inner:
     def enter(cls, netns: int) -> Inner:
         """Enter an existing network namespace and the user namespace that owns it."""
         return cls(*_fork(lambda: _join(netns)))
+
+    @property
+    def pid(self) -> int:
+        """The child's; a network helper can be given it."""
+        try:
+            has_ended = os.waitpid(self._pid, os.WNOHANG)[0]
+        except ChildProcessError:
+            has_ended = True
+        if has_ended:
+            self._replace()
+        return self._pid
 
     def open(
         self, family: int, kind: int, protocol: int = 0, *, device: str = "",
@@ -109,19 +117,51 @@ class Inner:
         self._channel.close()
         self.route.close()
         os.close(self.netns)
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
+        self._reap()
 
     def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-        packets.send(self._channel, request)
-        answer, fds = packets.receive(self._channel)
+        """The answer and its descriptors, of a second child if the first has ended."""
+        packet, fds = self._exchange(request)
+        if not packet:
+            self._replace()
+            packet, fds = self._exchange(request)
+        if not packet:
+            raise HostError("network namespace: the process inside it is killed again and again")
+        answer = files.loads(packet)
         if "errno" in answer:
             raise OSError(answer["errno"], answer["error"])
         if "error" in answer:
             raise HostError(answer["error"])
         return answer, fds
+
+    def _exchange(self, request: dict[str, Any]) -> tuple[bytes, list[int]]:
+        try:
+            packets.send(self._channel, request)
+        except ConnectionError:
+            return b"", []
+        return packets.receive_bytes(self._channel)
+
+    def _replace(self) -> None:
+        self._channel.close()
+        self._reap()
+        self._pid, self._channel = _fork(lambda: _join(self.netns))
+        for fd in _greeted(self._pid, self._channel):
+            os.close(fd)  # we have these
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+
+def _greeted(pid: int, channel: _socket.socket) -> list[int]:
+    """A new child's namespace and rtnetlink socket."""
+    greeting, fds = packets.receive(channel)
+    if "error" in greeting:
+        os.waitpid(pid, 0)
+        raise HostError(f"network namespace: {greeting['error']}", hint=greeting["hint"])
+    if len(fds) != 2:
+        raise HostError("network namespace: the process inside it was killed")
+    return fds
 
 
 # --- the child ---------------------------------------------------------------

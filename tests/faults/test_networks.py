@@ -1,0 +1,379 @@
+"""``kill -9`` among containers on a network: the others' traffic does not notice.
+
+Two containers talk all the time: over one connection, whose longest round trip
+is the longest interruption, and over new ones.  What is killed meanwhile: the
+network supervisor, its inner child, its uplink, the supervisor or the first
+process of a third container.  Then new connections, to outside, from outside
+and by name, work within a moment, and at the end nothing is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support import guest, host, processes
+from support.podpy import Podpy
+from support.polling import eventually
+from support.world import Server, World
+
+KILLS, LONG_KILLS = 10, 300
+#: Seconds without an answer among living containers: what a busy machine takes, not a failure.
+BUSY = 0.5
+#: Seconds until new connections work: one, and what a busy machine takes.
+SOON = 1.0 + BUSY
+PORT = 7000
+NAMES = ("peer", "name", "outside", "lookup")
+
+#: Answers each connection with what it is sent, for ever.
+LISTENER = """
+import socket, threading
+def converse(client):
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while data := client.recv(4096):
+        client.sendall(data)
+    client.close()
+server = socket.create_server(("", 7000), backlog=64)
+print("listening", flush=True)
+while True:
+    threading.Thread(target=converse, args=(server.accept()[0],), daemon=True).start()
+"""
+
+#: Talks to a peer; notes in /out when a kind of new connection last worked, and when it began.
+TALKER = """
+import json, os, socket, sys, threading, time
+peer, outside, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def note(name, text):
+    temporary = f"/out/.{name}.{threading.get_ident()}"
+    with open(temporary, "w") as file:
+        file.write(text)
+    os.rename(temporary, f"/out/{name}")
+
+def try_out(address, port, begins):
+    with socket.create_connection((address, port), timeout=0.3) as channel:
+        if not begins:
+            channel.sendall(b"hello")
+        return bool(channel.recv(100))
+
+def attempt_once(name, attempt):
+    begun = time.monotonic()
+    try:
+        if attempt():
+            note(name, f"{begun} {time.monotonic()}")
+    except OSError:
+        pass
+
+def again_and_again(name, attempt):
+    # Each on its own: one that hangs (a lookup does, for 5 s) keeps no other from trying.
+    while True:
+        threading.Thread(target=attempt_once, args=(name, attempt), daemon=True).start()
+        time.sleep(0.05)
+
+attempts = {
+    "peer": lambda: try_out(peer, 7000, False),
+    "name": lambda: try_out("listener", 7000, False),
+    "outside": lambda: try_out(outside, port, True),
+    "lookup": lambda: try_out("server.world.test", port, True),
+}
+for name, attempt in attempts.items():
+    threading.Thread(target=again_and_again, args=(name, attempt), daemon=True).start()
+
+longest, rounds = 0.0, 0
+channel = socket.create_connection((peer, 7000), timeout=60)
+channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+noted = 0.0
+while True:
+    begun = time.monotonic()
+    try:
+        channel.sendall(b"x")
+        ended = not channel.recv(1)
+    except OSError as error:
+        ended = str(error) or "lost"
+    now = time.monotonic()
+    longest, rounds = max(longest, now - begun), rounds + 1
+    if ended or now > noted + 0.1:
+        note("talk", json.dumps({"longest": longest, "rounds": rounds, "ended": ended}))
+        noted = now
+    if ended:
+        time.sleep(600)
+    if os.path.exists("/out/reset"):
+        os.unlink("/out/reset")
+        longest = 0.0
+    time.sleep(0.002)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _helpers() -> None:
+    host.require("slirp4netns", "/dev/net/tun")
+
+
+@pytest.fixture
+def outside(world: World) -> Server:
+    return world.serve()
+
+
+class Scene:
+    """Two containers that talk, and a third one that things happen to."""
+
+    def __init__(self, podpy: Podpy, image: str, world: World, outside: Server) -> None:
+        self.podpy, self.image, self.world = podpy, image, world
+        self.out = podpy.directory / "out"
+        self.out.mkdir()
+        self.number = 0
+        self.port = free_port()
+        self.run("listener", "-p", f"{self.port}:{PORT}", script=guest.script(LISTENER))
+        address = self.address("listener")
+        talker = guest.script(TALKER, address, outside.address, outside.port)
+        self.run("talker", "-v", f"{self.out}:/out", script=talker)
+        self.victim = ""
+        self.victim_port = free_port()
+        self.new_victim()
+        for name in NAMES:
+            eventually(lambda name=name: self.last(name)[1], what=f"{name} to work at all")
+        (self.out / "reset").touch()
+
+    def run(self, name: str, *options: str, script: list[str]) -> None:
+        self.podpy.run_detached("--name", name, *guest.with_python(), *options, self.image, *script)
+
+    def address(self, name: str) -> str:
+        return self.podpy("inspect", "--format", "{{.NetworkSettings.IPAddress}}", name).text
+
+    def new_victim(self) -> None:
+        """In place of the one before, with its name and its port."""
+        if self.victim:
+            self.podpy("rm", "-f", "-t", "0", self.victim)
+        self.victim = "victim"
+        self.run(self.victim, "-p", f"{self.victim_port}:{PORT}", script=guest.script(LISTENER))
+        eventually(lambda: greets(self.victim_port), what="the third container to be reached")
+
+    # --- what is seen ----------------------------------------------------------
+
+    def last(self, name: str) -> tuple[float, float]:
+        """When the last successful attempt of a kind began and ended."""
+        try:
+            begun, ended = map(float, (self.out / name).read_text().split())
+        except (OSError, ValueError):
+            return 0.0, 0.0
+        return begun, ended
+
+    def talk(self) -> dict[str, float]:
+        found: dict[str, float] = json.loads((self.out / "talk").read_text())
+        return found
+
+    def recovered(self, since: float) -> dict[str, float]:
+        """Seconds from ``since`` until each kind of new connection worked."""
+        found = {}
+        for name in NAMES:
+            eventually(lambda name=name: self.last(name)[0] >= since, timeout=10, what=name)
+            found[name] = self.last(name)[1] - since
+        return found
+
+    # --- who is who ------------------------------------------------------------
+
+    def supervisor(self) -> int:
+        """The network supervisor: who holds its lock."""
+        for process in processes.descendants():
+            try:
+                links = [os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir()]
+            except OSError:
+                continue
+            held = any(link.endswith("/lock") and "/network" in link for link in links)
+            if held and "slirp" not in command(process.pid):
+                return process.pid
+        return 0
+
+    def children(self, word: str) -> list[int]:
+        """The supervisor's children whose program is (or, with ``-word``, is not) that one."""
+        wanted = word.removeprefix("-")
+        found = processes.descendants(self.supervisor()) if self.supervisor() else set()
+        return [p.pid for p in found if (wanted in command(p.pid)) == (word == wanted)]
+
+    def state(self, name: str) -> dict[str, dict[str, int]]:
+        (container,) = self.podpy("inspect", name).json()
+        path = self.podpy.store / "containers" / container["Id"] / "state.json"
+        found: dict[str, dict[str, int]] = json.loads(path.read_text())
+        return found
+
+    # --- what happens ----------------------------------------------------------
+
+    def kill_supervisor(self) -> None:
+        kill(eventually(self.supervisor))
+
+    def kill_inner(self) -> None:
+        for pid in eventually(lambda: self.children("-slirp4netns")):
+            kill(pid)
+
+    def kill_uplink(self) -> None:
+        for pid in eventually(lambda: self.children("slirp4netns")):
+            kill(pid)
+
+    def kill_containers_supervisor(self) -> None:
+        kill(self.state(self.victim)["supervisor"]["pid"])
+
+    def kill_container(self) -> None:
+        kill(self.state(self.victim)["init"]["pid"])
+
+
+FAULTS: dict[str, Callable[[Scene], None]] = {
+    "network supervisor": Scene.kill_supervisor,
+    "inner child": Scene.kill_inner,
+    "uplink": Scene.kill_uplink,
+    "container's supervisor": Scene.kill_containers_supervisor,
+    "container": Scene.kill_container,
+}
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # an earlier fault took it along
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def greets(port: int) -> bool:
+    """The echo of a container that publishes a port answers."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.3) as client:
+            client.sendall(b"hello")
+            return client.recv(100) == b"hello"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def scene(podpy: Podpy, busybox: str, world: World, outside: Server) -> Iterator[Scene]:
+    return Scene(podpy, busybox, world, outside)
+
+
+def bear(scene: Scene, fault: str) -> dict[str, float]:
+    """Let one thing happen; seconds until everything that was tried anew worked."""
+    FAULTS[fault](scene)
+    since = time.monotonic()
+    took = scene.recovered(since)
+    eventually(lambda: greets(scene.port), timeout=10, what="the published port")
+    took["inbound"] = time.monotonic() - since
+    if fault.startswith("container"):
+        scene.new_victim()
+    return took
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_fault(scene: Scene, fault: str, record_property: Callable[..., None]) -> None:
+    time.sleep(0.5)
+    before = scene.talk()
+    assert not before["ended"]
+    took = bear(scene, fault)
+    record_property("recovered", took)
+    after = eventually(lambda: scene.talk()["rounds"] > before["rounds"] + 50 and scene.talk())
+    record_property("longest", after["longest"])
+    print(fault, {name: round(seconds, 3) for name, seconds in took.items()}, after)
+    assert not after["ended"]
+    assert after["longest"] < BUSY, "traffic between the others was interrupted"
+    assert max(took["peer"], took["name"]) < SOON, took
+    assert max(took["outside"], took["lookup"], took["inbound"]) < SOON, took
+    assert scene.world.visit(scene.world.host, scene.port, send="hello") == "hello"
+    everything_ends(scene)
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_many_faults(scene: Scene, seed: int) -> None:
+    storm(scene, seed, KILLS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [2, 3])
+def test_very_many_faults(scene: Scene, seed: int) -> None:
+    storm(scene, seed, LONG_KILLS)
+
+
+def storm(scene: Scene, seed: int, kills: int) -> None:
+    """Faults in any order and at any moment, the next one often before all is well again."""
+    chance = random.Random(seed)
+    history = []
+    for _ in range(kills):
+        fault = chance.choice(list(FAULTS))
+        pause = chance.choice([0.0, chance.uniform(0, 0.3), 1.0])
+        history.append(f"{fault}, {pause:.3f}")
+        FAULTS[fault](scene)
+        time.sleep(pause)
+        if fault.startswith("container"):
+            scene.new_victim()
+    since = time.monotonic()
+    took = scene.recovered(since)
+    eventually(lambda: greets(scene.port), timeout=10, what=f"the published port: {history}")
+    after = scene.talk()
+    print({name: round(seconds, 3) for name, seconds in took.items()}, after)
+    assert not after["ended"], history
+    assert after["longest"] < BUSY, (after, history)
+    everything_ends(scene)
+
+
+def everything_ends(scene: Scene) -> None:
+    """With the last container the network supervisor goes, and all that it had."""
+    scene.podpy("rm", "-f", "-a", "-t", "0")
+    assert not greets(scene.port), "the port is free when rm has answered"
+    eventually(lambda: not scene.supervisor(), timeout=10, what="the network supervisor to end")
+    directory = next(iter(scene.podpy.runtime.glob("network*")), None)
+    members = directory / "members" if directory else None
+    assert not (members and members.exists() and list(members.iterdir()))
+    with socket.create_server(("127.0.0.1", scene.port)):
+        pass
+
+
+def test_the_runtime_directory_is_deleted(scene: Scene) -> None:
+    """A cache: containers lose nothing with it, and commands find everything again."""
+    first = scene.supervisor()
+    shutil.rmtree(scene.podpy.runtime)
+    eventually(lambda: scene.supervisor() not in (0, first), timeout=15, what="another one")
+    took = scene.recovered(time.monotonic())
+    assert max(took.values()) < SOON, took
+    eventually(lambda: greets(scene.port), timeout=5, what="the published port")
+    assert scene.talk()["longest"] < BUSY
+    scene.new_victim()
+    assert not scene.talk()["ended"]
+    everything_ends(scene)
+
+
+def test_a_stopped_network_supervisor_stops_nobody_else(scene: Scene) -> None:
+    """SIGSTOP: what runs goes on, readers read, and what ends, ends."""
+    held = scene.supervisor()
+    os.kill(held, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        assert "talker" in scene.podpy("ps").stdout
+        scene.podpy("inspect", "talker")
+        scene.podpy("exec", "talker", "true")
+        assert time.monotonic() - begun < 3
+        begun = time.monotonic()
+        scene.podpy("stop", "-t", "0", scene.victim)
+        assert time.monotonic() - begun < 5, "its lease is waited for, and not for ever"
+        assert not scene.talk()["ended"]
+    finally:
+        os.kill(held, signal.SIGCONT)
+    scene.podpy("start", scene.victim)
+    eventually(lambda: greets(scene.victim_port), what="the third container to be reached")
+    everything_ends(scene)
