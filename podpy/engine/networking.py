@@ -9,7 +9,7 @@ it; ``--network-alias`` is for all of them, as podman has it.
 from __future__ import annotations
 
 from podpy.engine import values
-from podpy.errors import PodpyError, UsageError
+from podpy.errors import NotFound, PodpyError, UsageError
 from podpy.model import Attachment, NetworkMode
 from podpy.net import slirp
 from podpy.records import replace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
-    from podpy.model import ContainerRecord, Egress, ImageConfig, PortMapping
+    from podpy.model import ContainerRecord, Egress, ImageConfig, Network, PortMapping
     from podpy.settings import Config
 
     Attachments = tuple[Attachment, ...]
@@ -153,7 +153,7 @@ def _attachments(
 ) -> Attachments:
     """The networks, each by its own name; most containers are on one and ask for nothing."""
     wanted = tuple(_attachment(text) for text in texts)
-    named = {each.network: around.find_network(each.network) for each in wanted}
+    named = {each.network: _find(each.network, around) for each in wanted}
     wanted = tuple(replace(each, network=named[each.network].name) for each in wanted)
     plain = wanted == (Attachment(network=wanted[0].network),)
     if plain and not (options.ip or options.ip6 or options.mac_address or options.network_alias):
@@ -163,6 +163,13 @@ def _attachments(
     wanted = attachments.with_options(wanted, options)
     attachments.check(wanted, {network.name: network for network in named.values()})
     return wanted
+
+
+def _find(name: str, around: Surroundings) -> Network:
+    try:
+        return around.find_network(name)
+    except NotFound as error:
+        raise NotFound(f"--network {name}: {error.message}", hint="`podpy network ls`") from None
 
 
 def _attachment(text: str) -> Attachment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from itertools import product
 
 import pytest
 
@@ -119,14 +120,16 @@ def test_namespaces_of_another_container(podpy: Podpy, busybox: str) -> None:
         "run", "-d", "--name", "at-the-host", "--ipc=host", "--pid=host", "--uts=host",
         "--network=host", busybox, "sleep", "60",
     )  # fmt: skip
-    for kind, (option, _) in joins.items():
+    networks = {"bridge": ["eth0", "lo"], "slirp4netns": ["lo", "tap0"]}
+    for (kind, (option, _)), (network, devices) in product(joins.items(), networks.items()):
         script = f"readlink /proc/self/ns/{kind}; ls /sys/class/net"
         for lender in ("lender", "at-the-host"):
             theirs = podpy("exec", lender, "readlink", f"/proc/1/ns/{kind}", code=None).text
             joined = podpy(
-                "run", "--rm", f"--{option}=container:{lender}", busybox, "sh", "-c", script
-            )
-            assert joined.lines[1:] == ["lo", "tap0"], lender
+                "run", "--rm", f"--{option}=container:{lender}", "--network", network, busybox,
+                "sh", "-c", script,
+            )  # fmt: skip
+            assert joined.lines[1:] == devices, lender
             if lender == "lender":
                 assert joined.lines[0] == theirs
             else:
