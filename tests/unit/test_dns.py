@@ -124,6 +124,24 @@ def test_a_network_that_was_withdrawn_can_come_back(bench: Bench) -> None:
     assert code(bench.ask("b")) == "NXDOMAIN"
 
 
+def test_ten_thousand_look_ups_while_names_come_and_go(bench: Bench) -> None:
+    steady = dnslib.DNSRecord.question("b").pack()
+    client = bench.client("127.1.0.2")
+    for number in range(10_000):
+        guest = number % 50
+        if number % 100 < 50:
+            names = (f"guest{guest}", "guests")
+            bench.resolver.put(f"{guest:064x}", "n1", names, (f"127.1.3.{guest}",))
+            asked_for, there = dnslib.DNSRecord.question(names[0]).pack(), bytes((127, 1, 3, guest))
+        else:
+            bench.resolver.drop(f"{guest:064x}")
+            asked_for, there = steady, bytes((127, 1, 0, 3))
+        client.send(asked_for)
+        assert bench.wait(lambda: readable(client))
+        assert client.recv(512).endswith(there)
+    assert asked(bench) == 0
+
+
 def test_while_held_questions_wait(bench: Bench) -> None:
     bench.resolver.hold()
     client = bench.client("127.1.0.2")
