@@ -7,8 +7,10 @@ may refuse (an address that is taken).
 
 from __future__ import annotations
 
+import time
+
 from podpy.engine import attachments, holding, naming, networks, selection
-from podpy.errors import Conflict, NotFound, PodpyError, StateError, UsageError
+from podpy.errors import Conflict, HostError, NotFound, PodpyError, StateError, UsageError
 from podpy.model import Attachment, Network, Status
 from podpy.net import client, ipam
 from podpy.records import record, replace
@@ -16,12 +18,13 @@ from podpy.storage import containers, events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from podpy.engine.context import Context, Outcome
     from podpy.model import Container
 
 _CONNECTED = (Status.RUNNING, Status.PAUSED)
+_PATIENCE, _PAUSE = 5.0, 0.02  # seconds
 _IFNAME = "com.docker.network.endpoint.ifname"
 
 
@@ -57,7 +60,8 @@ def connect(ctx: Context, network_name: str, name: str, options: ConnectOptions)
         attachments.check((wanted,), {network.name: network})
         if container.status in _CONNECTED:
             network = networks.settle(ctx, network)
-            client.connect(ctx.store.network_run, container.record.id, network, wanted)
+            container_id, place = container.record.id, ctx.store.network_run
+            _ask(ctx, lambda: client.connect(place, container_id, network, wanted))
         changed = (*container.record.networks, wanted)
         _record(ctx, container, changed)
         events.network(ctx.store, network, "connect", container=container.record.id)
@@ -126,8 +130,9 @@ def disconnect(ctx: Context, network_name: str, name: str, *, force: bool = Fals
         _check_mode(container)
         network = _connected(ctx, container, network_name)
         if container.status in _CONNECTED:
+            container_id, place = container.record.id, ctx.store.network_run
             try:
-                client.disconnect(ctx.store.network_run, container.record.id, network.name)
+                _ask(ctx, lambda: client.disconnect(place, container_id, network.name))
             except PodpyError:
                 if not force:
                     raise
@@ -180,4 +185,24 @@ def _reload(ctx: Context, container: Container) -> None:
     if container.status not in _CONNECTED:
         raise StateError(f"container {container.record.name}: container is not running")
     _check_mode(container)
-    client.reload(ctx.store.network_run, container.record.id)
+    _ask(ctx, lambda: client.reload(ctx.store.network_run, container.record.id))
+
+
+def _ask(ctx: Context, request: Callable[[], None]) -> None:
+    """Ask the network supervisor about a container that runs, and so must be known to it.
+
+    One that was killed is replaced, and its containers come back, within a
+    second: that is waited for.
+    """
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            if client.is_running(ctx.store.network_run):
+                request()
+                return
+        except NotFound:
+            if time.monotonic() > give_up:
+                raise
+        if time.monotonic() > give_up:
+            raise HostError("network supervisor: it does not answer", hint="restart the container")
+        time.sleep(_PAUSE)

@@ -7,7 +7,7 @@ import sys
 import time
 
 from podpy import files
-from podpy.engine import draft, handed, launching, networking, networks, pulling, rootfs
+from podpy.engine import draft, handed, holding, launching, networking, networks, pulling, rootfs
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.kernel import cgroup, userns
@@ -106,7 +106,9 @@ def _remove_image(ctx: Context, made: ContainerRecord) -> None:
 def rename(ctx: Context, name: str, new_name: str) -> None:
     """Give a container another name, whatever its state."""
     found = containers.resolve(ctx.store, name)
-    containers.rename(ctx.store, found, new_name)
+    with holding.hold(ctx.store, found.record):
+        found = containers.read(ctx.store, found.record.id)
+        containers.rename(ctx.store, found, new_name)
     renamed = containers.read(ctx.store, found.record.id).record
     events.container(ctx.store, renamed, "rename", oldName=found.record.name)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -325,3 +327,27 @@ def test_the_log_of_events_is_turned_over(podpy: Podpy) -> None:
     shown = ["create first", "create second", "create third"]
     assert podpy("events", "--stream=false", *network).lines == shown
     assert follower.stdout.splitlines() == shown
+
+
+# --- when the network supervisor is killed
+
+
+def supervisor(podpy: Podpy) -> int:
+    """The pid of the network supervisor that this store's containers have now."""
+    (lock,) = podpy.runtime.glob("network*/lock")
+    return int(json.loads(lock.read_text())["pid"])
+
+
+def test_connect_waits_for_the_new_supervisor(podpy: Podpy) -> None:
+    podpy("network", "create", "--subnet", "10.79.0.0/24", "net")
+    run(podpy, "c")
+    for number in range(3):
+        os.kill(supervisor(podpy), signal.SIGKILL)
+        podpy("network", "connect", "--ip", f"10.79.0.{number + 7}", "net", "c")
+        assert f"10.79.0.{number + 7}/24" in addresses(podpy, "c").values()
+        os.kill(supervisor(podpy), signal.SIGKILL)
+        podpy("network", "disconnect", "net", "c")
+        assert list(addresses(podpy, "c")) == ["eth0"]
+    os.kill(supervisor(podpy), signal.SIGKILL)
+    podpy("network", "reload", "--all")
+    assert list(addresses(podpy, "c")) == ["eth0"]
