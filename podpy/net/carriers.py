@@ -72,10 +72,10 @@ class Forwarding:
 
     def listed(self) -> dict[Forward, int]:
         """What is forwarded now."""
-        entries = slirp.request(self._socket, "list_hostfwd", {})["return"]["entries"]
+        answer = slirp.request(self._socket, "list_hostfwd", {})
         return {
             Forward(**{field: each[field] for field in _FORWARD_FIELDS}): int(each["id"])
-            for each in entries
+            for each in answer.get("return", answer)["entries"]  # 1.2 has no envelope
         }
 
 
