@@ -29,7 +29,7 @@ import sys
 import time
 
 from podpy.kernel.loop import IN
-from podpy.runtime import frames
+from podpy.runtime import frames, teardown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ _LATE_PAUSE = 5.0  # seconds between attempts once it has been said that there i
 _PATIENCE = 30.0  # seconds until that is said
 _RESTART = 0.5  # seconds between our first start and the next; then twice as many, and so on
 _RELEASE = 2.0  # seconds that B has to give everything free at the end
+_LAST_WORDS = 200  # bytes
 _ENVIRONMENT = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "XDG_RUNTIME_DIR",
     "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME",
@@ -182,7 +183,7 @@ class Link:
             low, high = _PAUSE
             self._loop.later(low + (high - low) * _random(), self._search, self)
         else:
-            self._complain(f"it cannot be started again: {self._reason}")
+            self._complain(f"it cannot be started again: {self._reason}{self._last_words()}")
             self._loop.later(_LATE_PAUSE, self._search, self)
 
     def _connect(self) -> bool:
@@ -233,6 +234,15 @@ class Link:
             setsigmask=(),
             setsigdef=range(1, 32),
         )
+
+    def _last_words(self) -> str:
+        """What one that ended has written, which podpy.net.client has it write to a file."""
+        try:
+            said = teardown.read_file(f"{self._held['place']}/errors").split(b"\n")
+        except OSError:
+            return ""
+        last = next((line for line in reversed(said) if line.strip()), b"")
+        return f": {last[:_LAST_WORDS].decode(errors='replace')}" if last else ""
 
     def _complain(self, text: str) -> None:
         self._held["complained"] = True

@@ -32,6 +32,7 @@ BUSY = 0.5
 #: Seconds until new connections work: one, and what a busy machine takes.
 SOON = 1.0 + BUSY
 PORT = 7000
+UPLINK = "slirp4netns"
 NAMES = ("peer", "name", "outside", "lookup")
 
 #: Answers each connection with what it is sent, for ever.
@@ -189,15 +190,19 @@ class Scene:
             except OSError:
                 continue
             held = any(link.endswith("/lock") and "/network" in link for link in links)
-            if held and "slirp" not in command(process.pid):
+            if held and command(process.pid) != UPLINK:
                 return process.pid
         return 0
 
-    def children(self, word: str) -> list[int]:
-        """The supervisor's children whose program is (or, with ``-word``, is not) that one."""
-        wanted = word.removeprefix("-")
-        found = processes.descendants(self.supervisor()) if self.supervisor() else set()
-        return [p.pid for p in found if (wanted in command(p.pid)) == (word == wanted)]
+    def inner(self) -> list[int]:
+        """The process inside the shared namespace."""
+        supervisor = self.supervisor()
+        found = processes.descendants(supervisor) if supervisor else ()
+        return [each.pid for each in found if command(each.pid) != UPLINK]
+
+    def uplink(self) -> list[int]:
+        """Of this supervisor or of one before: it outlives them."""
+        return [each.pid for each in processes.descendants() if command(each.pid) == UPLINK]
 
     def state(self, name: str) -> dict[str, dict[str, int]]:
         (container,) = self.podpy("inspect", name).json()
@@ -211,11 +216,11 @@ class Scene:
         kill(eventually(self.supervisor))
 
     def kill_inner(self) -> None:
-        for pid in eventually(lambda: self.children("-slirp4netns")):
+        for pid in eventually(self.inner):
             kill(pid)
 
     def kill_uplink(self) -> None:
-        for pid in eventually(lambda: self.children("slirp4netns")):
+        for pid in eventually(self.uplink):
             kill(pid)
 
     def kill_containers_supervisor(self) -> None:

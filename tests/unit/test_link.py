@@ -311,10 +311,11 @@ def test_one_that_ends_at_once_is_not_started_for_ever(
 ) -> None:
     monkeypatch.setattr(link, "_PATIENCE", 1.5)
     (world.place / "broken").touch()
+    (world.place / "errors").write_text("Error: first\nError: no room left\n")
     channel, _, _, state = connected(world)
     channel.close()
     world.turn(lambda: state.get("error"))
-    assert "ends as soon as it is started" in state["error"]
+    assert "ends as soon as it is started: Error: no room left" in state["error"]
     assert 1 <= len(world.lines("starts")) <= 4
     world.turn(lambda: world.reap() == 0)
 
