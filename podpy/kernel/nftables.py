@@ -22,7 +22,7 @@ from podpy.kernel import netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 NETLINK_NETFILTER = 12
 NFPROTO_NETDEV = 5
@@ -62,7 +62,8 @@ _REJECT_ICMP, _REJECT_RESET = 0, 1
 TYPE_IPV4, TYPE_IPV6, TYPE_PROTOCOL, TYPE_PORT = 7, 8, 12, 13
 _TYPE_BITS = 6
 
-_NFGENMSG = "=BBH"
+_PART = 1 << 16  # bytes of one transaction
+_ELEMENTS = 400  # in one message: an attribute is at most 64 KiB long
 
 
 def open_socket() -> _socket.socket:
@@ -236,14 +237,14 @@ def goto(chain: str) -> bytes:
 
 
 class Batch:
-    """Changes of one table of the netdev family that the kernel makes together."""
+    """Changes of one table of the netdev family that the kernel makes together.
+
+    More than a socket takes at once (:data:`_PART`) is made in several parts, in order.
+    """
 
     def __init__(self, table: str) -> None:
         self._table = table
         self._messages: list[tuple[int, int, bytes]] = []
-
-    def __len__(self) -> int:
-        return len(self._messages)
 
     def add_table(self) -> None:
         self._add(NEWTABLE, text(1, self._table), number(2, 0))
@@ -309,19 +310,33 @@ class Batch:
         self._elements(DELSETELEM, name, [_data(1, key) for key in keys], 0)
 
     def _elements(self, kind: int, name: str, elements: list[bytes], flags: int) -> None:
-        listed = nested(3, *(nested(1, element) for element in elements))
-        self._add(kind, text(1, self._table), text(2, name), listed, flags=flags)
+        for first in range(0, len(elements), _ELEMENTS):
+            some = elements[first : first + _ELEMENTS]
+            listed = nested(3, *(nested(1, element) for element in some))
+            self._add(kind, text(1, self._table), text(2, name), listed, flags=flags)
 
     def _add(self, kind: int, *body: bytes, flags: int = netlink.NLM_F_CREATE) -> None:
         self._messages.append((NFNL_SUBSYS_NFTABLES << 8 | kind, flags, b"".join(body)))
 
-    def packed(self) -> bytes:
-        """The datagram: every message between a begin and an end, the last one acknowledged."""
-        marked = [message(NFNL_MSG_BATCH_BEGIN, 0, b"", _socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES)]
+    def parts(self) -> Iterator[bytes]:
+        """The datagrams: messages between a begin and an end."""
+        part, size = [], 0
         for kind, flags, body in self._messages:
-            marked.append(message(kind, flags | netlink.NLM_F_ACK, body, NFPROTO_NETDEV))
-        marked.append(message(NFNL_MSG_BATCH_END, 0, b"", _socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES))
-        return b"".join(marked)
+            part.append(message(kind, flags, body, NFPROTO_NETDEV))
+            size += len(part[-1])
+            if size > _PART:
+                yield _enclosed(part)
+                part, size = [], 0
+        if part:
+            yield _enclosed(part)
+
+
+def _enclosed(messages: Iterable[bytes]) -> bytes:
+    begin, end = (
+        message(kind, 0, b"", _socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES)
+        for kind in (NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END)
+    )
+    return b"".join((begin, *messages, end))
 
 
 def message(kind: int, flags: int, body: bytes, family: int, resource: int = 0) -> bytes:
@@ -341,17 +356,25 @@ class Nftables:
         self._channel.close()
 
     def commit(self, batch: Batch) -> None:
-        """Make the changes; ``OSError`` with the kernel's first complaint, and nothing changed."""
-        if not len(batch):
-            return
-        self._channel.sendto(batch.packed(), (0, 0))
-        awaited, refused = len(batch), 0
-        while awaited > 0:
-            for kind, content in netlink.messages(self._channel.recv(1 << 17)):
-                if kind == netlink.NLMSG_ERROR:
-                    awaited -= 1
-                    refused = refused or netlink.error_number(content)
-        netlink.fail_on(refused)
+        """Make the changes; ``OSError`` with the kernel's first complaint.
+
+        Then nothing of the part that it is about has changed, nor of those after it.
+        """
+        for part in batch.parts():
+            self._channel.sendto(part, (0, 0))
+            # All is done when sendto returns, and only failures are told.
+            refused = 0
+            while complaint := self._heard():
+                for kind, content in netlink.messages(complaint):
+                    if kind == netlink.NLMSG_ERROR:
+                        refused = refused or netlink.error_number(content)
+            netlink.fail_on(refused)
+
+    def _heard(self) -> bytes:
+        try:
+            return self._channel.recv(1 << 17, _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
 
     def tables(self) -> list[str]:
         """The names of all tables."""

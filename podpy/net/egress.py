@@ -92,16 +92,22 @@ class Egress:
         tables = self._open()
         batch = nftables.Batch(guarded.table)
         standing = self._tables_of(container)
-        for name in standing:
-            if name != guarded.table:
-                batch.delete_table(name)
         chains: list[str] = []
         if guarded.table in standing:
             chains = tables.chains(guarded.table)
         else:
             ruleset.add_policy(batch, guarded.groups, closed, container[:12])
         ruleset.change_plugs(batch, chains, plugs)
-        tables.commit(batch)
+        # What stood before goes last: until then both are in force.
+        for name in standing:
+            if name != guarded.table:
+                batch.delete_table(name)
+        try:
+            tables.commit(batch)
+        except OSError:
+            if not chains and guarded.table in tables.tables():
+                self._delete(guarded.table)  # a part of a policy is none
+            raise
 
     def _closed(self) -> tuple[Range, ...]:
         """What no rule opens: also where the uplink's helper answers for itself."""
