@@ -6,7 +6,8 @@ gets the host's file.  ``host.containers.internal`` and ``host.docker.internal``
 are there only where the host's loopback was opened to the container, because
 elsewhere they would lead nowhere.  Name servers are those of the host; podpy
 never invents one.  On bridge networks with names the first network's gateway
-answers, and asks those; see :func:`network_files`.
+answers, and asks those; see :func:`network_files`.  There the host's loopback is
+never open, but ``host-gateway`` is the host's own address.
 """
 
 from __future__ import annotations
@@ -242,7 +243,6 @@ def network_files(
             extra=container.hosts,
             links=links,
             gateway=host.address if outward else "",
-            host_access=any(gives_host_access(network) for network in networks),
             base=base,
         )
     if own_files_wanted(container.dns):
@@ -262,11 +262,6 @@ def own_names(container: ContainerRecord, hostname: str) -> tuple[str, ...]:
     """A container's names for its own address; with its domain the full one comes first."""
     full = f"{hostname}.{container.domainname}" if container.domainname else ""
     return tuple(filter(None, (full, hostname, container.name)))
-
-
-def gives_host_access(network: Network) -> bool:
-    """The host's loopback is open to this network's containers."""
-    return network.options.get("host_access", "") == "true" and not network.internal
 
 
 def _addresses(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:

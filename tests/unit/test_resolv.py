@@ -240,11 +240,8 @@ def test_an_internal_network_does_not_reach_the_host() -> None:
         files_of(FRONT, networks=[network("front", internal=True)], hosts=("x:host-gateway",))
 
 
-def test_the_names_of_the_host_are_there_where_it_can_be_reached() -> None:
-    named = "host.containers.internal"
-    assert named not in files_of(FRONT, networks=[network("front")])["hosts"]
-    opened = network("front", options={"host_access": "true"})
-    assert f"192.0.2.7\t{named}" in files_of(FRONT, networks=[opened])["hosts"]
+def test_the_host_has_no_name_where_its_loopback_is_closed() -> None:
+    assert "internal" not in files_of(FRONT, networks=[network("front")])["hosts"]
 
 
 def test_a_container_that_left_its_networks_has_files_all_the_same() -> None:
