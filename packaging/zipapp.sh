@@ -29,17 +29,25 @@ for minor in 10 11 12 13 14; do
 done
 [ ${#interpreters[@]} -gt 0 ] || { echo "zipapp.sh: no Python from 3.10 to 3.14 in /usr/bin" >&2; exit 1; }
 
-if ! [ -d "$dependencies/typer" ]; then
-    mapfile -t wanted < <("${interpreters[-1]}" -I - "$root/pyproject.toml" <<'PYTHON'
+mapfile -t wanted < <("${interpreters[-1]}" -I - "$root/pyproject.toml" <<'PYTHON'
 import re, sys
 text = open(sys.argv[1], encoding="utf-8").read()
 block = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)[1]
 for quote, name in re.findall(r"""^\s*(["'])(.+?)\1,?\s*$""", block, re.MULTILINE):
-    print(name.split(";")[0].strip())
+    print(name)
 PYTHON
-    )
+)
+
+complete() {  # whether the directory has what every version of Python needs
+    local each
+    for each in "${wanted[@]}"; do
+        [[ $each == *";"* ]] || [ -d "$dependencies/${each%%[<>=]*}" ] || return 1
+    done
+}
+
+if ! complete; then
     "${interpreters[-1]}" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-        --target "$dependencies" "${wanted[@]}"
+        --upgrade --target "$dependencies" "${wanted[@]%%;*}"
 fi
 
 "${interpreters[-1]}" -I "$root/packaging/zipapp.py" "$output" "$dependencies" "${interpreters[@]}"
