@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEVICE = "tap0"
 GATEWAY6 = "fe80::2"  # libslirp's router, and the one that pasta is given
+PREFIX6 = 64
 #: The uplink's own subnets, the usual one first; one that the host uses would hide it.
 SUBNETS = ("10.0.2.0/24", "10.192.2.0/24", "172.30.255.0/24", "192.168.232.0/24")
 _FORWARD_FIELDS = ("proto", "host_addr", "host_port", "guest_addr", "guest_port")
@@ -83,6 +84,8 @@ class Slirp:
     """slirp4netns on the shared namespace."""
 
     name = "slirp4netns"
+    #: The device's own IPv6 address, where everybody's packets leave with that.
+    address6 = ""
 
     def __init__(self, directory: str, settings: slirp.Settings) -> None:
         self.settings = settings
@@ -104,10 +107,11 @@ class Pasta:
     """pasta on the shared namespace.  It has no life line: it ends with who started it."""
 
     name = "pasta"
-    has_ipv6 = False
+    address6 = "fd70:6f64:7079::100"
 
     def __init__(self, directory: str, settings: slirp.Settings) -> None:
         self.settings = settings
+        self.has_ipv6 = settings.enable_ipv6
         self.forwarding: Forwarding | None = None
         self._directory = directory
 
@@ -127,10 +131,16 @@ class Pasta:
             options=(
                 "--ns-ifname", DEVICE, "--address", self.settings.address,
                 "--netmask", self.settings.cidr.partition("/")[2],
-                "--gateway", self.settings.gateway, "--mtu", str(self.settings.mtu), "--ipv4-only",
+                "--gateway", self.settings.gateway, "--mtu", str(self.settings.mtu),
+                *self._ipv6(),
             ),
         )  # fmt: skip
         return pasta.start(inner.pid, settings, (), directory=self._directory)
+
+    def _ipv6(self) -> tuple[str, ...]:
+        if not self.has_ipv6:
+            return ("--ipv4-only",)
+        return ("--address", self.address6, "--gateway", GATEWAY6)
 
 
 Carrier = Slirp | Pasta
@@ -149,7 +159,7 @@ def choose(kind: str, options: Iterable[str], directory: str, busy: Iterable[str
     settings = slirp.parse_options(options)
     if not any(option.startswith("cidr=") for option in options):
         settings = replace(settings, cidr=_free_subnet(busy))
-    if kind == "pasta" and process.find_program("pasta"):
+    if kind == "pasta":
         return Pasta(directory, settings)
     return Slirp(directory, replace(settings, is_shared=True, allow_host_loopback=False))
 

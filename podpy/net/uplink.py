@@ -27,6 +27,7 @@ from podpy.kernel.loop import IN
 from podpy.model import PortMapping, ProcessIdentity
 from podpy.net import carriers, slirp
 from podpy.net.forward import Forwarder
+from podpy.net.helper import locate
 from podpy.net.legs import Legs
 from podpy.net.neighbours import Neighbours
 from podpy.records import from_dict, record, to_dict
@@ -202,23 +203,29 @@ class Uplink:
     def _prepare(self, carrier: Carrier) -> None:
         """The device with its addresses and routes; what stands already stays."""
         inner, route = self._inner, self._inner.route
+        locate(carrier.name, "slirp4netns" if carrier.name == "pasta" else "pasta")
         inner.make_tap(carriers.DEVICE)
         self.index = route.index(carriers.DEVICE)
         # The helper's router advertisements would bring a prefix of its own.
-        for sysctl in ("accept_ra", "accept_dad"):
-            with suppress(OSError):  # a host without IPv6
+        try:
+            for sysctl in ("accept_ra", "accept_dad", "disable_ipv6"):
                 inner.sysctl(f"ipv6/conf/{carriers.DEVICE}/{sysctl}", "0")
+        except OSError:  # a kernel without IPv6
+            carrier.has_ipv6 = False
         route.set_mtu(self.index, carrier.settings.mtu)
         with suppress(FileExistsError):
             prefix = int(carrier.settings.cidr.partition("/")[2])
             route.add_address(self.index, carrier.settings.address, prefix)
+        if carrier.has_ipv6 and carrier.address6:
+            with suppress(FileExistsError):
+                route.add_address(self.index, carrier.address6, carriers.PREFIX6)
         route.set_up(self.index)
         carrier.prepare(inner)
         for gateway in self.gateways:
             with suppress(FileExistsError):
                 everything = "::/0" if ":" in gateway else "0.0.0.0/0"
                 route.add_route(everything, gateway=gateway, index=self.index)
-        if carrier.has_ipv6:
+        if carrier.has_ipv6 and not carrier.address6:
             self._neighbours = Neighbours(self._loop, inner, carriers.DEVICE)
 
     def _spawn(self) -> None:

@@ -336,19 +336,19 @@ def by_pasta(podpy: Podpy) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("by_pasta")
-def test_pasta_serves_as_the_uplink(web: Web, podpy: Podpy, world: World) -> None:
-    options = ["--network", "bridge", "-p", "18140:80", "-p", "18140:53/udp"]
+def test_pasta_serves_as_the_uplink(web: Web, podpy: Podpy, dual: str, world: World) -> None:
+    options = ["--network", dual, "-p", "18140:80", "-p", "18140:53/udp"]
     web.serve("web", options, "80", "53/udp")
     comm = Path(f"/proc/{uplink(podpy).pid}/comm").read_text()
     assert comm.startswith("pas")  # pasta, or passt.avx2
     for udp in (False, True):
-        assert visit("127.0.0.1", 18140, udp=udp) == "10.88.0.1"
+        assert visit("127.0.0.1", 18140, udp=udp) == "10.77.0.1"
         assert seen(world.visit(world.host, 18140, udp=udp)) == world.address
-    server = world.serve()
-    assert web.visit_from(["--network", "bridge"], server.address, server.port) == world.host
-    os.kill(uplink(podpy).pid, signal.SIGKILL)
-    assert visit("127.0.0.1", 18140) == "10.88.0.1", "relayed ports need no helper"
-    eventually(
-        lambda: web.visit_from(["--network", "bridge"], server.address, server.port) == world.host
-    )
-    server.close()
+        assert seen(world.visit(world.host6, 18140, udp=udp)) == world.address6
+    for address, mine in ((world.server, world.host), (world.server6, world.host6)):
+        server = world.serve(address=address)
+        assert web.visit_from(["--network", dual], address, server.port) == mine
+        os.kill(uplink(podpy).pid, signal.SIGKILL)
+        assert visit("127.0.0.1", 18140) == "10.77.0.1", "relayed ports need no helper"
+        assert web.visit_from(["--network", dual], address, server.port) == mine
+        server.close()
