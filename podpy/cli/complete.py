@@ -57,6 +57,14 @@ def networks(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def modes(incomplete: str) -> list[str]:
+    """What ``--network`` takes: networks, modes, and containers whose network to share."""
+    if incomplete.startswith("container:"):
+        return [f"container:{name}" for name in containers(incomplete.removeprefix("container:"))]
+    helped = [name for name in ("slirp4netns", "pasta") if name.startswith(incomplete)]
+    return [*networks(incomplete), *helped]
+
+
 def objects(incomplete: str) -> list[str]:
     """Whatever ``inspect`` takes."""
     kinds = (containers, images, volumes, networks)

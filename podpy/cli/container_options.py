@@ -114,6 +114,7 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
 _TYPES = {bool: bool, str: str, tuple: tuple[str, ...], type(None): str}
 _RUN_ONLY = ("detach", "detach_keys", "sig_proxy", "rmi", "preserve_fds", "preserve_fd")
 _TRISTATE = ("tls_verify",)
+_COMPLETED = {"network": complete.modes, "link": complete.containers}
 
 
 def parameters(*, running: bool) -> list[inspect.Parameter]:
@@ -140,7 +141,10 @@ def _option(field: str) -> inspect.Parameter:
     names, metavar, text = _OPTIONS[field]
     default = ContainerOptions._defaults[field]  # type: ignore[attr-defined]
     kind: Any = bool | None if field in _TRISTATE else _TYPES[type(default)]
-    option = Option(*names.split(), metavar=metavar or None, help=text, show_default=False)
+    option = Option(
+        *names.split(), metavar=metavar or None, help=text, show_default=False,
+        autocompletion=_COMPLETED.get(field),
+    )  # fmt: skip
     return _parameter(field, Annotated[kind, option], default)
 
 
