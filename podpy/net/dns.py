@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 SOCK_STREAM = 1
 _PER_CONTAINER = 256  # questions on their way at a time
+_TURNS = 1024  # shared names whose turn is remembered
 
 
 class Resolver:
@@ -86,7 +87,9 @@ class Resolver:
         self._upstream = Upstream(loop, port)
         self._served: dict[str, list[Datagrams | Listener]] = {}
         self._held = False
-        self._turn = 0  # whose turn it is to be the first address of a shared name
+        # Whose turn it is to come first, by name and type: programs ask for both families at
+        # once, and a count in common would give the same one to every second question.
+        self._turns: dict[tuple[str, int], int] = {}
         self._busy: dict[str, int] = {}  # by container: its questions that are on their way
 
     # --- networks and their members ------------------------------------------
@@ -194,18 +197,21 @@ class Resolver:
         found = self._names.lookup(asker, network, question.name)
         if found is None:
             return None
-        wanted = self._rotated(_of_kind(question.kind, found))
+        wanted = self._rotated(question, _of_kind(question.kind, found))
         if not wanted:
             return dnswire.empty(question, dnswire.NOERROR, own=True)
         if self._egress is not None:
             self._egress.answered(asker.container, question.name, wanted, 0, local=True)
         return dnswire.answer(question, wanted)
 
-    def _rotated(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+    def _rotated(self, question: Question, addresses: tuple[str, ...]) -> tuple[str, ...]:
         if len(addresses) < 2:
             return addresses
-        self._turn += 1
-        first = self._turn % len(addresses)
+        if len(self._turns) > _TURNS:
+            self._turns.clear()
+        turn = self._turns.get((question.name, question.kind), 0)
+        self._turns[question.name, question.kind] = turn + 1
+        first = turn % len(addresses)
         return addresses[first:] + addresses[:first]
 
     def _forward(self, asker: Asker, network: str, question: Question, reply: Reply) -> None:

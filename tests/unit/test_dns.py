@@ -72,6 +72,12 @@ def test_a_shared_name_gives_all_addresses_each_first_in_turn(bench: Bench) -> N
     assert len({each[0] for each in answers}) == 2
 
 
+def test_programs_that_ask_for_both_families_get_every_address_in_turn(bench: Bench) -> None:
+    bench.resolver.put(B_ID, "n1", ("b", "web"), ("127.1.0.3", "fd00::3"))
+    firsts = [(values(bench.ask("web"))[0], values(bench.ask("web", "AAAA"))[0]) for _ in range(4)]
+    assert set(firsts) == {("127.1.0.2", "fd00::2"), ("127.1.0.3", "fd00::3")}
+
+
 def test_a_name_goes_with_its_container(bench: Bench) -> None:
     bench.servers[0].answer = fixed(code=3)
     bench.resolver.drop(B_ID, "n1")
