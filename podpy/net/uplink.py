@@ -114,13 +114,13 @@ class Uplink:
                 self._carrier = self._choose()
             else:
                 self._carrier = carriers.revive(left.kind, left.settings, self._directory)
-            self._prepare(self._carrier)
+            self._make_device(self._carrier)
+            self._legs.forwarding = self._carrier.forwarding
+            if not (left and self._adopt(left)):
+                self._spawn()
+            self._configure_device(self._carrier)  # while the helper gets ready
         except (PodpyError, OSError) as error:
             self._failure = _told(error)
-            return
-        self._legs.forwarding = self._carrier.forwarding
-        if not (left and self._adopt(left)):
-            self._spawn()
 
     def wait(self) -> None:
         """Return when the uplink is there; :class:`HostError` when it cannot be."""
@@ -200,12 +200,14 @@ class Uplink:
         options = configured.engine.network_cmd_options
         return carriers.choose(kind, options, self._directory, busy)
 
-    def _prepare(self, carrier: Carrier) -> None:
-        """The device with its addresses and routes; what stands already stays."""
-        inner, route = self._inner, self._inner.route
+    def _make_device(self, carrier: Carrier) -> None:
         locate(carrier.name, "slirp4netns" if carrier.name == "pasta" else "pasta")
-        inner.make_tap(carriers.DEVICE)
-        self.index = route.index(carriers.DEVICE)
+        self._inner.make_tap(carriers.DEVICE)
+        self.index = self._inner.route.index(carriers.DEVICE)
+
+    def _configure_device(self, carrier: Carrier) -> None:
+        """Its addresses, the routes by it; what stands already stays."""
+        inner, route = self._inner, self._inner.route
         # The helper's router advertisements would bring a prefix of its own.
         try:
             for sysctl in ("accept_ra", "accept_dad", "disable_ipv6"):
