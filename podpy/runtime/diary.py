@@ -1,7 +1,7 @@
 """What a supervisor notes in the event log (see :mod:`podpy.storage.events`).
 
-``task["events"]`` holds the log's ``path``, the ``lock`` under which it is
-turned over, the ``limit`` of its size in bytes, and the container's ``attributes``.
+``task["events"]`` holds the log's ``path``, the ``limit`` of its size in bytes, and
+the container's ``attributes``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-_FLAGS = posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
-_APPEND = posix.O_WRONLY | posix.O_APPEND | _FLAGS
+_APPEND = (
+    posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
+)  # fmt: skip
 # A container that hammers at its egress policy must not drive out what else happened.
 _DENIALS = 64
 _DENIAL_PAUSE = 10.0  # seconds between two of them after that
@@ -37,8 +38,7 @@ def write(task: Mapping[str, Any], action: str, **more: str) -> None:
         "attributes": {**log["attributes"], **more},
     }
     try:
-        if _append(log["path"], teardown.to_json(line).encode() + b"\n") > log["limit"]:
-            _turn_over(log)
+        _append(log["path"], teardown.to_json(line).encode() + b"\n", log["limit"])
     except OSError:
         return
 
@@ -69,22 +69,15 @@ def _is_due(log: dict[str, Any]) -> bool:
     return True
 
 
-def _append(path: str, line: bytes) -> int:
-    """Add a line; the size of the file then."""
+def _append(path: str, line: bytes, limit: int) -> None:
+    """Add a line, and turn the file over where it has grown too large."""
     fd = posix.open(path, _APPEND, 0o600)
     try:
         posix.write(fd, line)
-        return posix.fstat(fd).st_size
-    finally:
-        posix.close(fd)
-
-
-def _turn_over(log: Mapping[str, Any]) -> None:
-    """Make room, unless somebody else is at it or has been."""
-    fd = posix.open(log["lock"], posix.O_RDWR | _FLAGS, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if posix.stat(log["path"]).st_size > log["limit"]:
-            posix.rename(log["path"], f"{log['path']}.1")
+        held = posix.fstat(fd)
+        if held.st_size > limit:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if posix.stat(path).st_ino == held.st_ino:  # nobody has been here meanwhile
+                posix.rename(path, f"{path}.1")
     finally:
         posix.close(fd)

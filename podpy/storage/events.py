@@ -9,6 +9,7 @@ and no command fails because one could not be noted.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 
@@ -56,30 +57,22 @@ def write(store: Store, kind: str, action: str, object_id: str, **attributes: st
         "attributes": attributes,
     }
     try:
-        if _append(store.events, files.dumps(line).encode() + b"\n") > _LIMIT:
-            _rotate(store)
+        _append(store.events, files.dumps(line).encode() + b"\n")
     except OSError:
         return  # a full disk, a store that is read-only: what happened has happened all the same
 
 
-def _append(path: str, line: bytes) -> int:
-    """Add a line; the size of the file then."""
+def _append(path: str, line: bytes) -> None:
+    """Add a line, and turn the file over where it has grown too large."""
     fd = os.open(path, _APPEND, 0o600)
     try:
         os.write(fd, line)
-        return os.fstat(fd).st_size
+        if os.fstat(fd).st_size > _LIMIT:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(fd, path):  # nobody else has turned it over meanwhile
+                os.rename(path, f"{path}.1")
     finally:
         os.close(fd)
-
-
-def _rotate(store: Store) -> None:
-    with files.lock(_lock(store)):
-        if os.stat(store.events).st_size > _LIMIT:  # nobody else has been here meanwhile
-            os.rename(store.events, f"{store.events}.1")
-
-
-def _lock(store: Store) -> str:
-    return f"{store.locks}/events"
 
 
 def container(store: Store, made: ContainerRecord, action: str, **more: str) -> None:
@@ -96,7 +89,6 @@ def for_supervisor(store: Store, made: ContainerRecord) -> dict[str, Any]:
     """What a container's supervisor must know to write its events itself."""
     return {
         "path": store.events,
-        "lock": _lock(store),
         "limit": _LIMIT,
         "attributes": attributes_of(made),
     }

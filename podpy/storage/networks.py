@@ -39,10 +39,16 @@ def _path(store: Store, name: str) -> str:
     return f"{store.networks}/{name}{_SUFFIX}"
 
 
-def lock(store: Store) -> files.lock:
-    """Held by whoever makes, changes or removes a network; starting a container takes it not."""
-    store.prepare()
-    return files.lock(f"{store.locks}/networks")
+class lock(files.lock):
+    """Held by whoever makes, changes or removes a network; not by who starts a container."""
+
+    def __init__(self, store: Store) -> None:
+        store.prepare()
+        super().__init__(f"{store.locks}/networks")
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()  # nothing is left of it; whoever waits makes a new one
+        super().__exit__(*exc)
 
 
 def create(store: Store, network: Network) -> None:
