@@ -33,6 +33,11 @@ class Row:
         return self.ours / self.theirs if self.theirs else float("nan")
 
     @property
+    def has_peer(self) -> bool:
+        """The peer may lack what was measured: its value is NaN then."""
+        return self.theirs == self.theirs
+
+    @property
     def verdict(self) -> str:
         if self.budget is None:
             return ""
@@ -118,6 +123,14 @@ def memory(pid: int) -> tuple[int, int]:
     return values["Rss"], values["Private_Clean"] + values["Private_Dirty"]
 
 
+def proportional(pid: int) -> int:
+    """Memory of a process in kB, shared pages divided among those who share them."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
 def parent(pid: int) -> int:
     text = Path(f"/proc/{pid}/stat").read_text()
     return int(text[text.rindex(")") + 2 :].split()[1])
@@ -132,8 +145,8 @@ def table(rows: Sequence[Row]) -> str:
             (
                 row.name,
                 f"{row.ours:.1f} ±{row.spread[0]:.1f} {row.unit}",
-                f"{row.theirs:.1f} ±{row.spread[1]:.1f} {row.unit}",
-                f"{row.ratio:.2f}",
+                f"{row.theirs:.1f} ±{row.spread[1]:.1f} {row.unit}" if row.has_peer else "–",
+                f"{row.ratio:.2f}" if row.has_peer else "",
                 f"≤ {row.budget:.2f}" if row.budget is not None else "",
                 row.verdict,
             )

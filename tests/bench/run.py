@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import image, measure
+from bench import image, measure, network
 from bench.measure import Row, command, pair, parallel
 from support import host, images, processes
 from support.command import Tool
@@ -87,6 +88,7 @@ class Bench:
             tool("rm", "-f", "-a", "-t", "0", code=None)
         self.podman.close()
         self.podpy("rmi", "-f", "-a", code=None)
+        network.settle()
 
 
 def networks(bench: Bench) -> Iterator[tuple[str, float]]:
@@ -102,9 +104,9 @@ def networks(bench: Bench) -> Iterator[tuple[str, float]]:
 
 
 def run_containers(bench: Bench) -> Iterator[Row]:
-    for network, budget in networks(bench):
+    for mode, budget in networks(bench):
         yield bench.same(
-            f"run --rm ({network})", "run", "--rm", "--network", network, BUSYBOX, "true",
+            f"run --rm ({mode})", "run", "--rm", "--network", mode, BUSYBOX, "true",
             budget=budget,
         )  # fmt: skip
 
@@ -189,6 +191,9 @@ GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "memory": idle_memory,
     "load": load_big,
     "pull": pull_big,
+    "network-start": network.starts,
+    "network-traffic": network.traffic,
+    "network-memory": network.memory,
 }
 
 
