@@ -207,14 +207,15 @@ def with_options(
 def check(wanted: Sequence[Attachment], networks: Mapping[str, Network]) -> None:
     """Refuse what is wrong with one attachment, or with one beside the others."""
     seen: set[str] = set()
-    interfaces = {f"eth{number}" for number, each in enumerate(wanted) if not each.interface}
+    interfaces: list[str] = []
     for each in wanted:
         if each.network in seen:
             raise UsageError(f'--network: network "{each.network}" is specified multiple times')
         if each.interface in interfaces:
             raise UsageError(f"--network: two interfaces would be named {each.interface}")
         seen.add(each.network)
-        interfaces |= {each.interface} - {""}
+        free = (f"eth{number}" for number in range(len(wanted)))
+        interfaces.append(each.interface or next(name for name in free if name not in interfaces))
         for text in filter(None, (each.ip, each.ip6)):
             _check_address(text, networks[each.network])
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from podpy.engine import naming, networks
-from podpy.net import client
+from podpy.net import client, resolv
 from podpy.records import to_dict
 from podpy.runtime import network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from podpy.engine.context import Context
-    from podpy.model import ContainerRecord, Endpoint
+    from podpy.model import ContainerRecord, Endpoint, Network
     from podpy.net.ports import Holder
 
 
@@ -37,13 +39,13 @@ def driver(ctx: Context, record: ContainerRecord, holder: Holder) -> network.Bri
     told = client.Registration(
         container=record.id,
         name=record.name,
-        names=_names(record),
+        names=names(record),
         networks=tuple(
             {"network": to_dict(network), "attachment": to_dict(attachment)}
             for network, attachment in zip(found, record.networks, strict=True)
         ),
         ports=tuple(map(to_dict, record.ports)),
-        egress=to_dict(record.egress),
+        egress=_egress(ctx, record, found),
         dns=record.dns,
         dns_search=record.dns_search,
         links=_links(record),
@@ -55,12 +57,23 @@ def driver(ctx: Context, record: ContainerRecord, holder: Holder) -> network.Bri
     return network.Bridge(ctx.store.network_run, told, arrived, holder)
 
 
+def _egress(ctx: Context, record: ContainerRecord, found: list[Network]) -> Any:
+    """The container's policy as its networks apply it; None without one."""
+    if record.egress is None:
+        return None
+    from podpy.engine import egress, links
+
+    host = resolv.host_address() if any(not network.internal for network in found) else ""
+    hosts = [*resolv.extra_hosts(record.hosts, host), *links.host_lines(ctx.store, record)]
+    return to_dict(egress.in_force(record.egress, hosts, found))
+
+
 def _links(record: ContainerRecord) -> tuple[tuple[str, str], ...]:
     """What ``--link`` lets the container call others: alias and name."""
     pairs = (text.partition(":") for text in record.links)
     return tuple((alias, name) for name, _, alias in pairs)
 
 
-def _names(record: ContainerRecord) -> tuple[str, ...]:
+def names(record: ContainerRecord) -> tuple[str, ...]:
     """What a container is called on every network: its name, its short id, its host name."""
     return tuple(dict.fromkeys(filter(None, (record.name, record.id[:12], record.hostname))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from podpy.engine import attachments, holding, naming, networks, selection
+from podpy.engine import attachments, bridging, holding, naming, networks, selection
 from podpy.errors import Conflict, HostError, NotFound, PodpyError, StateError, UsageError
 from podpy.model import Attachment, Network, Status
 from podpy.net import client, ipam
@@ -164,6 +164,15 @@ def _record(ctx: Context, container: Container, changed: tuple[Attachment, ...])
     containers.update(ctx.store, replace(container.record, networks=changed))
     if container.status in _CONNECTED:
         naming.rewrite(ctx, containers.read(ctx.store, container.record.id))
+
+
+def renamed(ctx: Context, container: Container) -> None:
+    """A container has another name: where it runs, that resolves and stands in its hosts file."""
+    record = container.record
+    if container.status in _CONNECTED and record.network.kind == "bridge":
+        place, names = ctx.store.network_run, bridging.names(record)
+        _ask(ctx, lambda: client.rename(place, record.id, record.name, names))
+        naming.rewrite(ctx, container)
 
 
 def reload(

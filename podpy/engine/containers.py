@@ -109,8 +109,13 @@ def rename(ctx: Context, name: str, new_name: str) -> None:
     with holding.hold(ctx.store, found.record):
         found = containers.read(ctx.store, found.record.id)
         containers.rename(ctx.store, found, new_name)
-    renamed = containers.read(ctx.store, found.record.id).record
-    events.container(ctx.store, renamed, "rename", oldName=found.record.name)
+        renamed = containers.read(ctx.store, found.record.id)
+        if renamed.record.network.kind == "bridge":
+            from podpy.engine import connecting, links
+
+            connecting.renamed(ctx, renamed)
+            links.follow(ctx.store, found.record.name, renamed.record.name)
+    events.container(ctx.store, renamed.record, "rename", oldName=found.record.name)
 
 
 # --- the image ---------------------------------------------------------------

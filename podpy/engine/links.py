@@ -9,6 +9,7 @@ starts again, perhaps at a new address, hosts files follow
 
 from __future__ import annotations
 
+from podpy.engine import holding
 from podpy.errors import NotFound, PodpyError, StateError, UsageError
 from podpy.records import record, replace
 from podpy.storage import containers
@@ -202,3 +203,17 @@ def _ranges(prefix: str, address: str, ports: Sequence[str]) -> dict[str, str]:
                 found[f"{key}_{name}"] = f"{protocol}://{_in_url(address)}:{port}"
                 found[f"{key}_PORT_{name}"] = str(port)
     return found
+
+
+def follow(store: Store, old: str, new: str) -> None:
+    """A container was renamed: those that are linked to it know it by its new name."""
+    for other in containers.every(store):
+        if not any(text.startswith(f"{old}:") for text in other.record.links):
+            continue
+        with holding.hold(store, other.record):
+            record = containers.read(store, other.record.id).record
+            links = tuple(
+                f"{new}:{text.partition(':')[2]}" if text.startswith(f"{old}:") else text
+                for text in record.links
+            )
+            containers.update(store, replace(record, links=links))

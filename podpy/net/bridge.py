@@ -21,7 +21,7 @@ the shared namespace and the uplink's life line:
 ``resume``        a container comes back to a new supervisor
 ``merged``        a pushed change stands in its ``state.json``
 ``leave``         its pid 1 has ended: closed when everything is free again
-``connect disconnect reload update``   of commands: → an empty answer
+``connect disconnect rename reload update``   of commands: → an empty answer
 
 What is pushed to a container's supervisor is the ``marshal`` of ``{"state": changed
 fields, "resume": packet}``, for a program that has no JSON.
@@ -192,6 +192,7 @@ class Supervisor:
             "leave": self._leave,
             "connect": self._connect,
             "disconnect": self._disconnect,
+            "rename": self._rename,
             "reload": self._reload,
             "update": self._update,
         }
@@ -309,6 +310,13 @@ class Supervisor:
         fabric.disconnect(member, network)
         self._push_changes(member, channel)
 
+    def _rename(
+        self, channel: _socket.socket, _fds: list[int], container: str, name: str, names: list[str]
+    ) -> None:
+        fabric, member = self._known(container)
+        fabric.rename(member, name, tuple(names))
+        self._push_changes(member, channel)
+
     def _push_changes(self, member: Member, asker: _socket.socket) -> None:
         """Push a container's new state; who asked for it is answered when it stands."""
         member.waiting.append(asker)
@@ -328,7 +336,7 @@ class Supervisor:
     def _report(self, container: str, denied: Sequence[Any]) -> None:
         """A container tried what its egress policy forbids."""
         if container in self._members:
-            self._members[container].push(denied=tuple(denied))
+            self._members[container].refuse(denied)
 
 
 def _peer(channel: _socket.socket) -> int:

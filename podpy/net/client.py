@@ -249,6 +249,11 @@ def disconnect(place: str, container_id: str, network: str) -> None:
     _ask(place, {"do": "disconnect", "container": container_id, "network": network})
 
 
+def rename(place: str, container_id: str, name: str, names: Sequence[str]) -> None:
+    """Call a running container otherwise on its networks."""
+    _ask(place, {"do": "rename", "container": container_id, "name": name, "names": list(names)})
+
+
 def reload(place: str, container_id: str = "") -> None:
     """Make a container's interfaces, names and ports anew; every container's without one."""
     _ask(place, {"do": "reload", "container": container_id})
@@ -269,7 +274,8 @@ class Registration:
     ``networks`` are pairs ``{"network": …, "attachment": …}`` in the order of
     its interfaces; ``names`` those by which it is known on every network;
     ``links`` pairs of a name that it alone uses and the name of who is meant;
-    ``endpoints`` and the final ``ports`` are known when it comes back.
+    ``endpoints``, the final ``ports`` and what its egress policy ``denied`` are
+    known when it comes back.
     """
 
     container: str
@@ -282,6 +288,7 @@ class Registration:
     dns_search: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     endpoints: tuple[Any, ...] = ()
+    denied: tuple[Any, ...] = ()
 
 
 def registration(values: dict[str, Any]) -> Registration:

@@ -198,7 +198,7 @@ class Fabric:
     def _guard_plugs(self, member: Member) -> None:
         if member.egress is not None:
             plugs = [(member.device(each.interface), each) for each in member.endpoints]
-            self._guard.apply(member.container, plugs, member.egress)
+            self._guard.apply(member.container, plugs, member.egress, member.denied)
 
     def _name(self, member: Member, endpoint: Endpoint) -> None:
         self._uplink.reach(endpoint.address6)
@@ -216,6 +216,12 @@ class Fabric:
         member.ports = self._uplink.publish(
             member.container, *member.reached_at, member.ports, again=True
         )
+
+    def rename(self, member: Member, name: str, names: tuple[str, ...]) -> None:
+        """A container is called otherwise on all its networks."""
+        member.told = replace(member.told, name=name, names=names)
+        for endpoint in member.endpoints:
+            self._name(member, endpoint)
 
     # --- networks ------------------------------------------------------------
 

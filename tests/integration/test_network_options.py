@@ -255,6 +255,18 @@ def test_a_link_follows_the_other_container(podpy: Podpy, busybox: str) -> None:
     assert "STORE_NAME=/web/store" in podpy("exec", "web", "env").lines
 
 
+def test_names_follow_a_rename(podpy: Podpy, busybox: str) -> None:
+    run(podpy, busybox, "db", "--network", "lan")
+    run(podpy, busybox, "web", "--network", "lan", "--link", "db:store")
+    podpy("rename", "db", "data")
+    assert podpy("exec", "web", "nslookup", "data").code == 0
+    assert podpy("exec", "web", "nslookup", "db", code=None).code != 0
+    assert hosts(podpy, "data")[-1][-1] == "data"
+    assert inspected(podpy, "web")["HostConfig"]["Links"] == ["/data:/web/store"]
+    podpy("restart", "-t", "0", "web")
+    assert any({"store", "data"} <= {*line} for line in hosts(podpy, "web"))
+
+
 def test_a_link_needs_a_container_that_runs_on_a_network_of_ours(
     podpy: Podpy, busybox: str
 ) -> None:

@@ -241,12 +241,17 @@ def test_wrong_options_of_a_network(text: str, reason: str) -> None:
         (("lan", "lan"), '"lan" is specified multiple times'),
         (("lan", "1a2b"), '"lan" is specified multiple times'),
         (("lan:interface_name=a", "lan2:interface_name=a"), "two interfaces would be named a"),
-        (("lan:interface_name=eth1", "lan2"), "two interfaces would be named eth1"),
+        (("lan", "lan2:interface_name=eth0"), "two interfaces would be named eth0"),
     ],
 )
 def test_networks_that_do_not_go_together(texts: tuple[str, ...], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         attached(*texts)
+
+
+def test_a_name_that_is_taken_is_passed_over() -> None:
+    assert len(attached("lan:interface_name=eth0", "lan2", "bridge")) == 3
+    assert len(attached("lan", "lan2", "bridge:interface_name=eth2")) == 3
 
 
 # --- --ip and the like -------------------------------------------------------------
