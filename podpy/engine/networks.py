@@ -25,6 +25,9 @@ DEFAULT = "bridge"
 DEFAULT_INTERFACE = "podpy0"
 _ALIASES = (DEFAULT, "default", "podman")
 _DEFAULT_SUBNET = Subnet(subnet="10.88.0.0/16", gateway="10.88.0.1")
+#: Of a unique local prefix (RFC 4193).  Where a name has addresses of both families, libraries
+#: prefer IPv4 to going out from such a one (RFC 6724), so nobody waits for an IPv6 that is not.
+_DEFAULT_SUBNET6 = Subnet(subnet="fd70:6f64:7079::/64", gateway="fd70:6f64:7079::1")
 # An address range as broad as this, routed elsewhere, may be given up for one small subnet.
 _BROAD = 16
 #: Modes that docker lists as networks: name → driver.
@@ -100,19 +103,27 @@ def modes() -> tuple[Network, ...]:
 
 def _unwritten(ctx: Context, name: str) -> Network:
     """The default network that has no record; its ``created`` is 0."""
+    subnets = _default_subnets(ctx)
     return Network(
         name=name,
         id=_IDS.get(name) or _id(name),
         created=0.0,
         interface=DEFAULT_INTERFACE,
-        subnets=(_configured_subnet(ctx),),
+        subnets=subnets,
+        ipv6=len(subnets) > 1,
     )
+
+
+def _default_subnets(ctx: Context) -> tuple[Subnet, ...]:
+    """What containers.conf says; else both families, as far as the host knows them."""
+    if ctx.config.network.default_subnet:
+        return (_configured_subnet(ctx),)
+    has_ipv6 = os.path.exists("/proc/net/if_inet6")
+    return (_DEFAULT_SUBNET, _DEFAULT_SUBNET6) if has_ipv6 else (_DEFAULT_SUBNET,)
 
 
 def _configured_subnet(ctx: Context) -> Subnet:
     text = ctx.config.network.default_subnet
-    if not text:
-        return _DEFAULT_SUBNET
     from podpy.net import ipam
 
     try:
@@ -137,17 +148,20 @@ def settle(ctx: Context, network: Network) -> Network:
     """
     if network.created or ctx.config.network.default_subnet:
         return network
+    if _free_for(ctx, network) == network.subnets[0]:
+        return network
     with stored.lock(ctx.store):
         if found := stored.find(ctx.store, network.name):
             return found
-        subnet = free_subnet(ctx, first=network.subnets[0].subnet, besides=network.name)
-        if subnet == network.subnets[0]:
-            return network
         import time
 
-        settled = replace(network, created=time.time(), subnets=(subnet,))
+        settled = replace(network, created=time.time(), subnets=(_free_for(ctx, network),))
         stored.write(ctx.store, settled)
         return settled
+
+
+def _free_for(ctx: Context, network: Network) -> Subnet:
+    return free_subnet(ctx, first=network.subnets[0].subnet, besides=network.name)
 
 
 def free_subnet(ctx: Context, *, first: str = "", besides: str = "") -> Subnet:
