@@ -19,17 +19,17 @@ from podpy.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from podpy.model import PortMapping
     from podpy.net.helper import Helper
     from podpy.net.inner import Inner
 
-DEVICE = "tap0"
+DEVICE, HOST_DEVICE = "tap0", "tap1"
 GATEWAY6 = "fe80::2"  # libslirp's router, and the one that pasta is given
-PREFIX6 = 64
 #: The uplink's own subnets, the usual one first; one that the host uses would hide it.
 SUBNETS = ("10.0.2.0/24", "10.192.2.0/24", "172.30.255.0/24", "192.168.232.0/24")
+HOST_SUBNETS = ("10.0.3.0/24", "10.192.3.0/24", "172.30.254.0/24", "192.168.233.0/24")
 _FORWARD_FIELDS = ("proto", "host_addr", "host_port", "guest_addr", "guest_port")
 _TRANSLATION = """
 table inet podpy_uplink
@@ -84,30 +84,57 @@ class Slirp:
     """slirp4netns on the shared namespace."""
 
     name = "slirp4netns"
-    #: The device's own IPv6 address, where everybody's packets leave with that.
-    address6 = ""
 
     def __init__(self, directory: str, settings: slirp.Settings) -> None:
         self.settings = settings
+        self.device = settings.device
         self.has_ipv6 = settings.enable_ipv6
-        self._socket = f"{directory}/slirp.sock"
-        self.forwarding: Forwarding | None = Forwarding(self._socket)
+        self._socket = f"{directory}/slirp.sock" if self.device == DEVICE else ""
+        self.forwarding = Forwarding(self._socket) if self._socket else None
+
+    @property
+    def wants_neighbours(self) -> bool:
+        """It asks for IPv6 neighbours that somebody must answer for (:mod:`.neighbours`)."""
+        return self.has_ipv6
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """The device's own, with prefix lengths."""
+        return [(self.settings.address, int(self.settings.cidr.partition("/")[2]))]
 
     def prepare(self, inner: Inner) -> None:
         """The device answers on the uplink for everybody behind it."""
-        inner.sysctl(f"ipv4/conf/{DEVICE}/proxy_arp", "1")
+        inner.sysctl(f"ipv4/conf/{self.device}/proxy_arp", "1")
         # By default the kernel answers for others after a random pause of up to 0.8 seconds.
-        inner.sysctl(f"ipv4/neigh/{DEVICE}/proxy_delay", "0")
+        inner.sysctl(f"ipv4/neigh/{self.device}/proxy_delay", "0")
 
     def start(self, inner: Inner, life_line: int) -> Helper:
         return slirp.start(inner.pid, self.settings, api_socket=self._socket, life_line=life_line)
+
+    def answers(self) -> bool:
+        """Whether a program that lives can be talked to."""
+        try:
+            return self.forwarding is None or self.forwarding.listed() is not None
+        except (OSError, KeyError, ValueError):
+            return False
+
+
+class Host(Slirp):
+    """slirp4netns as the way to the host's loopback and nothing else: no port leads in by it.
+
+    Its device has no address, so that nobody finds the way who is not led there.
+    """
+
+    def addresses(self) -> list[tuple[str, int]]:
+        return []
 
 
 class Pasta:
     """pasta on the shared namespace.  It has no life line: it ends with who started it."""
 
     name = "pasta"
-    address6 = "fd70:6f64:7079::100"
+    device = DEVICE
+    wants_neighbours = False
+    _ADDRESS6 = "fd70:6f64:7079::100"
 
     def __init__(self, directory: str, settings: slirp.Settings) -> None:
         self.settings = settings
@@ -140,7 +167,14 @@ class Pasta:
     def _ipv6(self) -> tuple[str, ...]:
         if not self.has_ipv6:
             return ("--ipv4-only",)
-        return ("--address", self.address6, "--gateway", GATEWAY6)
+        return ("--address", self._ADDRESS6, "--gateway", GATEWAY6)
+
+    def addresses(self) -> list[tuple[str, int]]:
+        own = [(self.settings.address, int(self.settings.cidr.partition("/")[2]))]
+        return [*own, (self._ADDRESS6, 64)] if self.has_ipv6 else own
+
+    def answers(self) -> bool:
+        return True
 
 
 Carrier = Slirp | Pasta
@@ -169,10 +203,27 @@ def revive(kind: str, settings: slirp.Settings, directory: str) -> Carrier:
     return (Pasta if kind == Pasta.name else Slirp)(directory, settings)
 
 
-def _free_subnet(busy: Iterable[str]) -> str:
+def host_access(directory: str, busy: Iterable[str]) -> Host:
+    """The carrier that leads to the host's loopback."""
+    if not process.find_program("slirp4netns"):
+        raise HostError(
+            "access to the host's loopback needs the program slirp4netns, which is not installed",
+            hint="install slirp4netns, or leave the network's option host_loopback out",
+        )
+    settings = slirp.Settings(
+        device=HOST_DEVICE,
+        cidr=_free_subnet(busy, HOST_SUBNETS),
+        is_shared=True,
+        allow_host_loopback=True,
+        enable_ipv6=False,
+    )
+    return Host(directory, settings)
+
+
+def _free_subnet(busy: Iterable[str], candidates: Sequence[str] = SUBNETS) -> str:
     taken = [ipam.cidr(each, "") for each in busy]
-    for subnet in SUBNETS:
+    for subnet in candidates:
         mine = ipam.cidr(subnet, "")
         if not any(mine.overlaps(each) for each in taken):
             return subnet
-    return SUBNETS[0]
+    return candidates[0]

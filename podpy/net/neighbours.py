@@ -40,10 +40,10 @@ _FILTER = (
 
 
 class Neighbours:
-    """The addresses that are answered for on one device of the shared namespace."""
+    """Answers for ``addresses``, as they are at each time, on one device of the namespace."""
 
-    def __init__(self, loop: Loop, inner: Inner, device: str) -> None:
-        self.addresses: set[bytes] = set()
+    def __init__(self, loop: Loop, inner: Inner, device: str, addresses: set[bytes]) -> None:
+        self._addresses = addresses
         self._loop = loop
         self._packets = inner.open(_socket.AF_PACKET, _socket.SOCK_RAW, bind=(device, ETH_P_IPV6))
         self._packets.setblocking(False)
@@ -58,7 +58,7 @@ class Neighbours:
     def _hear(self) -> None:
         with suppress(BlockingIOError):
             while frame := self._packets.recv(2048):
-                answer = advertisement(frame, self.addresses, self._mac)
+                answer = advertisement(frame, self._addresses, self._mac)
                 if answer:
                     with suppress(OSError):  # nobody serves the device right now
                         self._packets.send(answer)

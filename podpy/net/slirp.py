@@ -35,7 +35,7 @@ _MTU_RANGE = range(68, 65522)
 class Settings:
     """The options of ``--network slirp4netns:OPTION,…``, checked.
 
-    ``is_shared``: for the namespace of all bridge networks, whose device the
+    ``is_shared``: for the namespace of all bridge networks, whose ``device`` the
     network supervisor sets up and whose names it answers for itself.
     """
 
@@ -46,6 +46,7 @@ class Settings:
     outbound_addr: str = ""
     outbound_addr6: str = ""
     is_shared: bool = False
+    device: str = DEVICE
 
     @property
     def gateway(self) -> str:
@@ -158,8 +159,8 @@ def arguments(
         command.append(f"--outbound-addr6={settings.outbound_addr6}")
     if namespaces:
         user, net = namespaces
-        return [*command, f"--userns-path={user}", "--netns-type=path", net, DEVICE]
-    return [*command, str(pid), DEVICE]
+        return [*command, f"--userns-path={user}", "--netns-type=path", net, settings.device]
+    return [*command, str(pid), settings.device]
 
 
 def start(
