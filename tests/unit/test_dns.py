@@ -244,6 +244,9 @@ class Allow:
         self.name = name
         self.heard: list[tuple[str, str, tuple[str, ...], int, bool]] = []
 
+    def concerns(self, container: str) -> bool:
+        return container == A_ID
+
     def may_ask(self, _container: str, name: str) -> bool:
         return name == self.name
 
@@ -274,6 +277,7 @@ def test_the_policy_decides_what_is_asked_and_hears_the_answer(tmp_path: Path) -
     assert policy.heard == [(A_ID, "good.example", ("192.0.2.4", "192.0.2.5"), 20, False)]
     bench.ask("b")
     assert policy.heard[1:] == [(A_ID, "b", ("127.1.0.3",), 0, True)]
+    assert bench.ask("bad.example", source="127.1.0.3").rr  # which has no policy
     bench.close()
 
 
