@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from podpy.model import Network
+
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 _LABEL_LIMIT, _NAME_LIMIT = 63, 253
 _LAST_PORT = 65535
@@ -45,9 +47,7 @@ def _rule(text: str) -> str:
     else:
         name, colon, port = text.partition(":")
         target, port = _target(name, text), _port(port, text) if colon else ""
-    if not port:
-        return target
-    return f"[{target}]:{port}" if ":" in target else f"{target}:{port}"
+    return _spelled(target, port)
 
 
 def _bracketed(text: str) -> tuple[str, str]:
@@ -97,3 +97,46 @@ def _port(text: str, whole: str) -> str:
 
 def _invalid(text: str) -> UsageError:
     return UsageError(f"--egress: invalid rule {text!r}", hint=_FORMS)
+
+
+# --- at a container's start --------------------------------------------------
+
+
+def in_force(
+    allowed: Egress, hosts: Iterable[tuple[str, Iterable[str]]], networks: Iterable[Network]
+) -> Egress:
+    """The policy with the addresses of what stands in the container's own hosts file.
+
+    Nobody asks a resolver for those names.  ``hosts`` are addresses with names.
+    All other names are opened by the answers of the networks' resolvers, so
+    there must be one.
+    """
+    known = [(address, {name.lower() for name in names}) for address, names in hosts]
+    added, unknown = [], []
+    for rule in allowed.rules:
+        name, port = _name_of(rule)
+        found = [address for address, names in known if name in names] if name else []
+        added += [_spelled(address, port) for address in found]
+        if name and not found:
+            unknown.append(rule)
+    if unknown and not any(network.dns for network in networks):
+        raise UsageError(
+            f"--egress {unknown[0]}: none of the container's networks resolves names",
+            hint="list addresses, or create the network without --disable-dns",
+        )
+    return Egress(rules=tuple(dict.fromkeys((*allowed.rules, *added))))
+
+
+def _name_of(rule: str) -> tuple[str, str]:
+    """The host's name and the port of a rule; both are empty for addresses."""
+    name, _, port = rule.partition(":")
+    is_address = rule.startswith("[") or rule.count(":") > 1 or "/" in rule
+    if is_address or name.rpartition(".")[2].isdigit():
+        return "", ""
+    return name, port
+
+
+def _spelled(target: str, port: str) -> str:
+    if not port:
+        return target
+    return f"[{target}]:{port}" if ":" in target else f"{target}:{port}"

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     class Policy(Protocol):
         """What the egress policy has to do with names."""
 
+        def concerns(self, container: str) -> bool:
+            """Whether a container has a policy at all."""
+
         def may_ask(self, container: str, name: str) -> bool:
             """Whether a container may have a name looked up outside."""
 
@@ -238,7 +241,10 @@ class Resolver:
                 del self._busy[asker.container]
             reply(packet)
 
-        errand = Errand(self._upstream, self._egress, asker.container, question, finish)
+        policy = self._egress
+        if policy is not None and not policy.concerns(asker.container):
+            policy = None
+        errand = Errand(self._upstream, policy, asker.container, question, finish)
         errand.names = _candidates(question, asker.search or search)
         errand.servers = servers
         errand.opener = lambda *wanted: self._open(asker, *wanted)

@@ -13,8 +13,8 @@ finds them by name and leaves alone what is right.
 from __future__ import annotations
 
 import _socket
-import errno
 import time
+from contextlib import suppress
 
 from podpy.errors import HostError
 from podpy.kernel import nftables
@@ -152,6 +152,10 @@ class Egress:
 
     # --- what the resolver asks and tells ------------------------------------
 
+    def concerns(self, container: str) -> bool:
+        """Whether a container has a policy at all."""
+        return container in self._guarded
+
     def may_ask(self, container: str, name: str) -> bool:
         """Whether a name is on the container's list; a refusal is counted."""
         guarded = self._guarded.get(container)
@@ -190,11 +194,9 @@ class Egress:
     ) -> None:
         for family, number in addresses:
             key = number.to_bytes(4 if family == 4 else 16, "big")
-            try:
+            # As many as a container can have, or no memory for more: it stays shut.
+            with suppress(OSError):
                 self._renew(table, ruleset.names_set(group, family), key, life)
-            except OSError as error:
-                if error.errno != errno.ENFILE:  # as many as a container can have: it stays shut
-                    raise
 
     def _renew(self, table: str, name: str, key: bytes, life: int) -> None:
         """Have an element live for so long; one that lives longer is left alone."""

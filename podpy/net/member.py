@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from podpy import files
 from podpy.kernel import netlink
-from podpy.model import Attachment, Egress, Endpoint, Network, PortMapping
+from podpy.model import Attachment, Denial, Egress, Endpoint, Network, PortMapping
 from podpy.net import packets
 from podpy.records import from_dict, replace, to_dict
 
@@ -76,6 +76,16 @@ class Member:
     @property
     def egress(self) -> Egress | None:
         return None if self.told.egress is None else from_dict(Egress, self.told.egress)
+
+    @property
+    def denied(self) -> tuple[Denial, ...]:
+        """What its policy has refused so far."""
+        return tuple(from_dict(Denial, each) for each in self.told.denied)
+
+    def refuse(self, denied: Sequence[Denial]) -> None:
+        """Note what its policy has refused, and tell its supervisor."""
+        self.told = replace(self.told, denied=tuple(map(to_dict, denied)))
+        self.push(denied=tuple(denied))
 
     def device(self, interface: str) -> str:
         """The host's end of an interface; the same name after a takeover."""

@@ -20,7 +20,7 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from podpy.model import ContainerRecord, Endpoint, Network
 
@@ -86,6 +86,16 @@ def _extra_line(value: str, gateway: str) -> str:
             )
         address = gateway
     return _line(address, names)
+
+
+def extra_hosts(values: Iterable[str], gateway: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Address and names of each ``--add-host``, but of those that need an absent host."""
+    for value in values:
+        names, address = split_host(value)
+        if address != HOST_GATEWAY:
+            yield address, names
+        elif gateway:
+            yield gateway, names
 
 
 def split_host(value: str) -> tuple[tuple[str, ...], str]:

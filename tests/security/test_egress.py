@@ -229,6 +229,15 @@ def test_a_neighbour_on_the_list(cage: Cage) -> None:
     assert is_reached(reached) and are_refused([other_port, other])
 
 
+def test_hosts_of_its_own_file(cage: Cage, servers: list[Server]) -> None:
+    hosts = ("--add-host", f"listed:{FIRST}", "--add-host", f"other:{SECOND}")
+    cage.start("caged", f"listed:{PORT}", options=hosts)
+    reached, other_port, other = cage.try_all(
+        "caged", ("tcp", "listed", PORT), ("tcp", "listed", OTHER_PORT), ("tcp", "other", PORT)
+    )
+    assert is_reached(reached) and are_refused([other_port, other])
+
+
 def test_names_that_lead_inside(cage: Cage, world: World) -> None:
     """DNS rebinding: what an outside server answers does not open podpy's networks or the host."""
     cage.serve("web", "70")

@@ -7,9 +7,11 @@ import struct
 
 import pytest
 
+from podpy.engine import egress
+from podpy.errors import UsageError
 from podpy.kernel.loop import Loop
 from podpy.kernel.nftables import Batch
-from podpy.model import Denial, Egress
+from podpy.model import Denial, Egress, Network
 from podpy.net import allowance, ruleset
 from podpy.net.allowance import Group
 from podpy.net.denials import MOST, Denials, destination
@@ -107,6 +109,29 @@ def test_intervals_are_sorted_and_joined() -> None:
     high = int.from_bytes(socket.inet_aton("10.9.0.0"), "big")
     assert group.intervals(4) == [(low, low + 511), (high, high + 65535)]
     assert group.intervals(6) == []
+
+
+NAMED = Network(name="named", id="a" * 64, created=1.0)
+SILENT = Network(name="silent", id="b" * 64, created=1.0, dns=False)
+HOSTS = [("10.1.2.3", ("API", "backend")), ("fd00::9", ("api",))]
+
+
+def test_the_containers_own_hosts_file_counts() -> None:
+    """Nobody asks a resolver for what stands there."""
+    rules = Egress(rules=("api:443", "backend", "other.test", "10.0.0.0/8:1", "[fd00::/8]:2"))
+    found = egress.in_force(rules, HOSTS, [NAMED]).rules
+    assert found == (*rules.rules, "10.1.2.3:443", "[fd00::9]:443", "10.1.2.3")
+
+
+def test_names_ask_for_a_resolver() -> None:
+    addresses = Egress(rules=("api:443", "10.0.0.0/8", "192.0.2.1:5", "fd00::7", "[fd00::]:7"))
+    assert egress.in_force(addresses, HOSTS, [SILENT]).rules[:5] == addresses.rules
+    assert egress.in_force(Egress(), (), [SILENT]) == Egress()
+    named = Egress(rules=("example.org:443",))
+    assert egress.in_force(named, (), [SILENT, NAMED]) == named
+    for rules in (named, Egress(rules=("*.org",))):
+        with pytest.raises(UsageError, match="none of the container's networks resolves names"):
+            egress.in_force(rules, HOSTS, [SILENT])
 
 
 # --- tables ------------------------------------------------------------------
