@@ -333,9 +333,7 @@ def _hostname(base: ContainerRecord, options: ContainerOptions, around: Surround
     if options.hostname:
         if base.uts_mode != "private":
             raise UsageError(f"--hostname: conflicting options: with --uts {base.uts_mode}")
-        if len(options.hostname.encode()) > _HOSTNAME_LIMIT:
-            raise UsageError(f"--hostname: longer than {_HOSTNAME_LIMIT} bytes")
-        return options.hostname
+        return _name_of_host(options.hostname, "--hostname")
     if base.network.kind == "container":
         return around.lookup(base.network.target).hostname
     if base.uts_mode.startswith("container:"):
@@ -349,6 +347,13 @@ def _domainname(base: ContainerRecord, options: ContainerOptions) -> str:
     name = options.domainname
     if name and base.uts_mode != "private":
         raise UsageError(f"--domainname: conflicting options: with --uts {base.uts_mode}")
-    if len(name.encode()) > _HOSTNAME_LIMIT or any(c.isspace() for c in name):
-        raise UsageError(f"--domainname: invalid name {name!r}")
+    return _name_of_host(name, "--domainname")
+
+
+def _name_of_host(name: str, option: str) -> str:
+    """A name that the kernel takes and that is one word in a hosts file, its own or another's."""
+    if len(name.encode()) > _HOSTNAME_LIMIT:
+        raise UsageError(f"{option}: longer than {_HOSTNAME_LIMIT} bytes")
+    if not name.isprintable() or set(name) & set(" #"):
+        raise UsageError(f"{option}: invalid hostname format: {name!a}")
     return name

@@ -139,6 +139,10 @@ def test_host_names() -> None:
     [
         ({"hostname": "x", "uts": "host"}, "--hostname"),
         ({"hostname": "x" * 65}, "--hostname"),
+        ({"hostname": "x\n10.0.0.1 y"}, "--hostname"),
+        ({"hostname": "x y"}, "--hostname"),
+        ({"domainname": "x y"}, "--domainname"),
+        ({"domainname": "x", "uts": "host"}, "--domainname"),
         ({"network": ("container:other",), "publish": ("80",)}, "--publish"),
         ({"network": ("container:other",), "dns": ("1.1.1.1",)}, "--dns"),
         ({"network": ("container:other",), "hostname": "x"}, "--hostname"),
