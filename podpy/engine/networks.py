@@ -8,6 +8,8 @@ no record: until there is one it is what containers.conf says, or
 
 from __future__ import annotations
 
+import os
+
 from podpy.errors import Ambiguous, StoreError, UsageError
 from podpy.model import Network, Subnet
 from podpy.records import replace
@@ -155,7 +157,8 @@ def settle(ctx: Context, network: Network) -> Network:
             return found
         import time
 
-        settled = replace(network, created=time.time(), subnets=(_free_for(ctx, network),))
+        subnets = (_free_for(ctx, network), *network.subnets[1:])
+        settled = replace(network, created=time.time(), subnets=subnets)
         stored.write(ctx.store, settled)
         return settled
 
