@@ -16,6 +16,7 @@ from podpy.kernel import process
 from podpy.model import ProcessIdentity
 from podpy.records import from_dict
 from support import guest, host
+from support.matrix import greeter
 from support.podpy import Podpy
 from support.polling import eventually
 from support.world import World
@@ -36,6 +37,14 @@ VISIT = """
 import socket, sys
 client = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
 print(client.recv(100).decode())
+"""
+VISITOR = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).close()
+    print("open")
+except OSError:
+    print("closed")
 """
 
 
@@ -154,10 +163,11 @@ def test_both_families_are_served_and_clients_keep_their_addresses(
 def test_ipv6_clients_of_a_container_without_ipv6_are_masked(
     web: Web, podpy: Podpy, world: World
 ) -> None:
-    web.serve("web", ["-p", "80"], "80")
+    podpy("network", "create", "--subnet", "10.76.0.0/24", "four")
+    web.serve("web", ["--network", "four", "-p", "80"], "80")
     number = web.port("web", "80")[0][1]
     assert seen(world.visit(world.host, number)) == world.address
-    assert seen(world.visit(world.host6, number)).startswith("10.88.")
+    assert seen(world.visit(world.host6, number)) == "10.76.0.1"
     told = podpy("port", "web")
     assert "[::]" in told.stderr and "masked" in told.stderr
     (settings,) = podpy("inspect", "web").json()
@@ -352,3 +362,40 @@ def test_pasta_serves_as_the_uplink(web: Web, podpy: Podpy, dual: str, world: Wo
         assert visit("127.0.0.1", 18140) == "10.77.0.1", "relayed ports need no helper"
         assert web.visit_from(["--network", dual], address, server.port) == mine
         server.close()
+
+
+# --- the host's loopback -----------------------------------------------------
+
+
+@pytest.fixture
+def open_network(podpy: Podpy) -> Iterator[str]:
+    """A network whose containers may use the services of the host's loopback."""
+    podpy("network", "create", "--opt", "host_loopback=true", "open")
+    yield "open"
+    podpy("rm", "-f", "-a", "-t", "0")
+    podpy("network", "rm", "open")
+
+
+def test_a_network_leads_to_the_hosts_loopback_if_it_is_made_so(
+    web: Web, podpy: Podpy, busybox: str, open_network: str
+) -> None:
+    podpy("run", "-d", "--network", open_network, busybox, "sleep", "100")
+    with greeter("127.0.0.1") as port:
+        for name in ("host.containers.internal", "host.docker.internal", "10.0.3.2"):
+            assert web.visit_from(["--network", open_network], name, port).startswith("127.")
+        for address in ("10.0.3.2", "10.0.2.2"):
+            words = ("--rm", *guest.with_python(), busybox, *guest.script(VISITOR, address, port))
+            assert podpy("run", *words).text == "closed"
+            assert podpy("run", "--network", open_network, *words).text == (
+                "open" if address == "10.0.3.2" else "closed"
+            )
+        hosts = podpy("run", "--rm", busybox, "cat", "/etc/hosts").stdout
+        assert "host.containers.internal" not in hosts
+        left = json.loads((network_directory(podpy) / "host.json").read_text())
+        os.kill(left["process"]["pid"], signal.SIGKILL)
+        assert web.visit_from(["--network", open_network], "10.0.3.2", port).startswith("127.")
+
+
+def test_an_internal_network_does_not_lead_to_the_host(podpy: Podpy) -> None:
+    failed = podpy.fails("network", "create", "--internal", "--opt", "host_loopback=true", "shut")
+    assert "an internal network has no way out" in failed.stderr

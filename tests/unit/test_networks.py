@@ -49,7 +49,9 @@ def configured(ctx: Context, **network: object) -> Context:
 def test_the_default_network_needs_no_file_and_has_several_names(ctx: Context, name: str) -> None:
     found = networks.find(ctx, name)
     assert (found.name, found.interface) == ("bridge", "podpy0")
-    assert found.subnets == (Subnet(subnet="10.88.0.0/16", gateway="10.88.0.1"),)
+    assert found.subnets[0] == Subnet(subnet="10.88.0.0/16", gateway="10.88.0.1")
+    assert len(found.subnets) == 1 + found.ipv6
+    assert found.ipv6 == os.path.exists("/proc/net/if_inet6")
     assert networks.settle(ctx, found) == found
     assert not os.path.exists(ctx.store.networks)
 
