@@ -7,7 +7,7 @@ import sys
 import time
 
 from podpy import files
-from podpy.engine import draft, handed, holding, launching, networking, networks, pulling, rootfs
+from podpy.engine import draft, handed, holding, launching, networks, publishing, pulling, rootfs
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
 from podpy.kernel import cgroup, userns
@@ -199,9 +199,9 @@ def _warn(
     if progress is None:
         return
     kind = planned.network.kind
-    if (options.publish or options.publish_all) and kind in networking.UNPUBLISHED:
+    if (options.publish or options.publish_all) and kind in publishing.UNPUBLISHED:
         progress.warn(f"published ports are discarded when using {kind} network mode")
-    for text in networking.strange_ports(image.config.exposed_ports if image else ()):
+    for text in publishing.strange_ports(image.config.exposed_ports if image else ()):
         progress.warn(f"the image exposes {text!a}, which is no port: it is left out")
     if options.tty and options.interactive and not os.isatty(0):
         progress.warn("the input device is not a TTY")

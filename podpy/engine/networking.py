@@ -1,4 +1,4 @@
-"""How a container is reached and named: networks or mode, ports, hosts, host name.
+"""How a container is reached and named: networks or mode, hosts, host name.
 
 ``--network`` names either one mode (none, host, a helper of its own, another
 container's network, a namespace) or bridge networks, as many as wanted.
@@ -8,7 +8,7 @@ it; ``--network-alias`` is for all of them, as podman has it.
 
 from __future__ import annotations
 
-from podpy.engine import values
+from podpy.engine import publishing
 from podpy.errors import NotFound, PodpyError, UsageError
 from podpy.model import Attachment, NetworkMode
 from podpy.net import slirp
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
-    from podpy.model import ContainerRecord, Egress, ImageConfig, Network, PortMapping
+    from podpy.model import ContainerRecord, Egress, ImageConfig, Network
     from podpy.settings import Config
 
     Attachments = tuple[Attachment, ...]
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 #: What ``--network`` may name besides networks; ``bridge`` and the like stand for one.
 MODES = ("none", "host", "slirp4netns", "pasta", "container", "ns")
 _DEFAULT = ("", "default", "private")
-#: Where no port can be published.
-UNPUBLISHED = ("none", "host", "ns")
 _HOSTNAME_LIMIT = 64
 #: Options that are about an interface on a bridge network.
 _OF_BRIDGES = ("ip", "ip6", "mac_address", "network_alias", "link", "egress")
@@ -195,10 +193,10 @@ def details(
     defaults = config.containers
     if base.network.kind == "container":
         _refuse_with_container(options)
-    exposed = _exposed(options.expose, about.exposed_ports)
+    exposed = publishing.exposed(options.expose, about.exposed_ports)
     return replace(
         base,
-        ports=_ports(options, base.network.kind, exposed, around),
+        ports=publishing.ports(options, base.network.kind, exposed, around.parse_port),
         exposed_ports=exposed,
         links=_links(options, base, around),
         egress=_egress(options),
@@ -212,58 +210,6 @@ def details(
         no_hostname=options.no_hostname,
         domainname=_domainname(base, options),
     )
-
-
-def _ports(
-    options: ContainerOptions, kind: str, exposed: Iterable[str], around: Surroundings
-) -> tuple[PortMapping, ...]:
-    ports = tuple(mapping for text in options.publish for mapping in around.parse_port(text))
-    if options.publish_all:
-        ports += _all_exposed(exposed, ports, around)
-    if kind in UNPUBLISHED:
-        return ()  # there is nothing to publish to: docker and podman warn and go on
-    return ports
-
-
-def _exposed(given: Iterable[str], image: Iterable[str]) -> tuple[str, ...]:
-    """Ports of the image and of ``--expose``, as single ``port/protocol``."""
-    sane = (text for text in image if text not in strange_ports((text,)))
-    every = [port for text in (*sane, *given) for port in _each_port(text)]
-    return tuple(dict.fromkeys(every))
-
-
-def strange_ports(image: Iterable[str]) -> tuple[str, ...]:
-    """What an image exposes and is no port.  Whoever runs it cannot help that: it is left out."""
-    found = []
-    for text in image:
-        try:
-            _each_port(text)
-        except UsageError:
-            found.append(text)
-    return tuple(found)
-
-
-def _each_port(text: str) -> list[str]:
-    """``PORT[-PORT][/PROTOCOL]``."""
-    ports, _, protocol = text.lower().partition("/")
-    first, _, last = ports.partition("-")
-    low = values.integer(first, "--expose", lowest=1, highest=65535)
-    high = values.integer(last or first, "--expose", lowest=low, highest=65535)
-    if (protocol or "tcp") not in ("tcp", "udp", "sctp"):
-        raise UsageError(f"--expose: invalid protocol in {text!r}", hint="tcp, udp or sctp")
-    return [f"{port}/{protocol or 'tcp'}" for port in range(low, high + 1)]
-
-
-def _all_exposed(
-    exposed: Iterable[str], published: Iterable[PortMapping], around: Surroundings
-) -> tuple[PortMapping, ...]:
-    """``--publish-all``: a random host port for each exposed one that ``-p`` did not name."""
-    done = {
-        f"{port}/{m.protocol}"
-        for m in published
-        for port in range(m.container_port, m.container_port + m.count)
-    }
-    return tuple(m for text in exposed if text not in done for m in around.parse_port(text))
 
 
 def _refuse_with_container(options: ContainerOptions) -> None:

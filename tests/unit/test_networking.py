@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from podpy.engine import networking
+from podpy.engine import networking, publishing
 from podpy.engine.options import ContainerOptions
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import NotFound, PodpyError, UsageError
@@ -310,7 +310,7 @@ def test_what_an_image_exposes_and_is_no_port_is_left_out() -> None:
     image = ImageConfig(exposed_ports=("80/tcp", "http", "", "90-80", "70000", "53/UDP", "9/what"))
     made = details(image=image, expose=("81-82",))
     assert made.exposed_ports == ("80/tcp", "53/udp", "81/tcp", "82/tcp")
-    assert networking.strange_ports(image.exposed_ports) == ("http", "", "90-80", "70000", "9/what")
+    assert publishing.strange_ports(image.exposed_ports) == ("http", "", "90-80", "70000", "9/what")
     with pytest.raises(UsageError, match="--expose"):
         details(expose=("http",))
 
