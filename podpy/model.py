@@ -262,7 +262,8 @@ class Network:
     """A bridge network as it was created: ``networks/<name>.json``.
 
     ``interface`` is the bridge device in the shared namespace, ``mtu`` 0 that
-    of the uplink.  ``dns_servers`` are asked instead of the host's resolvers;
+    of the uplink.  ``host_loopback``: it leads to the services of the host's
+    loopback as well.  ``dns_servers`` are asked instead of the host's resolvers;
     ``routes`` are pairs of a destination in CIDR form and a gateway.
     """
 
@@ -278,6 +279,7 @@ class Network:
     dns: bool = True
     dns_servers: tuple[str, ...] = ()
     isolate: bool = True
+    host_loopback: bool = False
     mtu: int = 0
     routes: tuple[tuple[str, str], ...] = ()
     labels: Mapping[str, str] = EMPTY
@@ -302,7 +304,8 @@ class Endpoint:
     """A running container's interface on a network: what it got.
 
     ``address`` and ``address6`` have no prefix length; that is ``prefix`` and
-    ``prefix6``.  Empty texts where the network has no such family.
+    ``prefix6``.  Empty texts where the network has no such family.  ``host`` is
+    where the host's loopback is, on networks that lead there.
     """
 
     network: str
@@ -315,6 +318,7 @@ class Endpoint:
     address6: str = ""
     prefix6: int = 0
     gateway6: str = ""
+    host: str = ""
     aliases: tuple[str, ...] = ()
 
 

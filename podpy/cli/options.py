@@ -314,7 +314,12 @@ NetworkLabels = Annotated[
 ]
 NetworkOptions = Annotated[
     tuple[str, ...],
-    Option("--opt", "-o", metavar="KEY=VALUE", help="mtu=, isolate=, com.docker.network...="),
+    Option(
+        "--opt",
+        "-o",
+        metavar="KEY=VALUE",
+        help="mtu=, isolate=, host_loopback=, com.docker.network...=",
+    ),
 ]
 IpamDriver = Annotated[
     str, Option("--ipam-driver", metavar="DRIVER", help="Address management: default.")

@@ -218,6 +218,11 @@ def _with_option(network: Network, key: str, value: str) -> Network:
         # "strict" keeps even networks out that isolate nothing, which isolation means here.
         isolate = value == "strict" or values.boolean(value, "--opt isolate")
         return replace(network, isolate=isolate)
+    if key == "host_loopback":
+        wanted = values.boolean(value, "--opt host_loopback")
+        if wanted and network.internal:
+            raise _refused(key, value, "an internal network has no way out, to the host neither")
+        return replace(network, host_loopback=wanted)
     if docker == "bridge.name":
         if network.interface not in ("", value):
             raise UsageError(f"--opt {key}: --interface-name says {network.interface}")
@@ -235,7 +240,8 @@ def _with_option(network: Network, key: str, value: str) -> Network:
         raise _refused(key, value, _REFUSED[docker])
     raise UsageError(
         f"--opt {key}: unsupported bridge network option",
-        hint="mtu, isolate, com.docker.network.driver.mtu, com.docker.network.bridge.name",
+        hint="mtu, isolate, host_loopback, com.docker.network.driver.mtu, "
+        "com.docker.network.bridge.name",
     )
 
 

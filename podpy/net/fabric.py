@@ -254,6 +254,8 @@ class Fabric:
             made.keep_from(other)
             other.keep_from(made)
         made.lead_out(self._uplink.gateways, self._uplink.index)
+        if network.host_loopback:
+            made.lead_to_host(self._uplink.reach_host())
         self._segments[network.name] = made
         if network.dns:
             self._resolver.serve(network, self._open_resolver_sockets(network))

@@ -247,12 +247,14 @@ def network_files(
     found = {}
     if not container.no_hosts:
         outward = any(not network.internal for network in networks)
+        loopback = next((each.host for each in endpoints if each.host), "")
         found["hosts"] = hosts_file(
             names=own_names(container, hostname),
             addresses=_addresses(endpoints) or ("127.0.0.1",),
             extra=container.hosts,
             links=links,
-            gateway=host.address if outward else "",
+            gateway=loopback or (host.address if outward else ""),
+            host_access=bool(loopback),
             base=base,
         )
     if own_files_wanted(container.dns):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from podpy.kernel.netlink import Route
     from podpy.model import Attachment, Network, Subnet
+    from podpy.net.uplink import HostAccess
 
 # A table's number is that of its bridge's interface on top of this: the same after a takeover.
 _TABLES = 10000
@@ -43,6 +44,7 @@ class Segment:
         self.network = network
         self.mtu = network.mtu or mtu
         self.members: set[str] = set()
+        self.host = ""
         self._route = route
         self._leases: dict[str, str] = {}
         self._last: dict[str, str] = {}
@@ -96,6 +98,11 @@ class Segment:
             for gateway in gateways:
                 self._add_route(_EVERYTHING[family(gateway)], gateway=gateway, index=index)
 
+    def lead_to_host(self, access: HostAccess) -> None:
+        """Route what is for the host's loopback to where that is."""
+        self.host = access.address
+        self._add_route(access.subnet, index=access.index)
+
     def keep_from(self, other: Segment) -> None:
         """Make another network unreachable, unless both are open to their neighbours."""
         for subnet in other.network.subnets:
@@ -139,6 +146,7 @@ class Segment:
             network=self.network.name,
             network_id=self.network.id,
             mac=wanted.mac or _mac(given.get("address") or given["address6"]),
+            host=self.host,
             aliases=wanted.aliases,
             **given,
         )
