@@ -22,6 +22,7 @@ from podpy.model import (
     UserNamespace,
 )
 from podpy.net import ports
+from podpy.records import replace
 from podpy.settings import Config, ContainerDefaults, EngineDefaults, NetworkDefaults
 
 SUBNETS = {
@@ -86,8 +87,6 @@ def details(
     given = ContainerOptions(image="i", **options)
     mode, networks = networking.choose(given, config or Config(), AROUND)
     base = plain("made", mode)
-    from podpy.records import replace
-
     base = replace(base, networks=networks)
     return networking.details(base, given, image or ImageConfig(), config or Config(), AROUND)
 
