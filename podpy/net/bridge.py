@@ -14,10 +14,9 @@ with what they kept.
 
 Requests are packets with a word in ``do``; the first two come with the
 container's network namespace and an rtnetlink socket of it, ``resume`` also with
-the shared namespace and the uplink's life line:
+what was kept: the shared namespace, the uplink's life line, sockets of gateways:
 
-``attach``        a container starts: → ``endpoints ports resume``, the shared
-                  namespace, the uplink's life line
+``attach``        a container starts: → ``endpoints ports resume`` and what to keep
 ``resume``        a container comes back to a new supervisor
 ``merged``        a pushed change stands in its ``state.json``
 ``leave``         its pid 1 has ended: closed when everything is free again
@@ -52,18 +51,20 @@ if TYPE_CHECKING:
 _LINGER = 3.0  # seconds without a container until the supervisor ends
 _RETURN = 1.0  # seconds that the containers of a killed supervisor have to come back
 _OWN_SCOPE = 0.5  # seconds until systemd is asked for a scope: nobody waits for it
+_SOMEBODY = "?"  # is expected where the marks of who is were deleted
 _WATCH = 3.0  # seconds between two looks at whether our place is still ours
 
 
-def serve(place: str, lock: int, listener: _socket.socket) -> int:
+def serve(place: str, lock: int, listener: _socket.socket, *, is_successor: bool = False) -> int:
     """Be the network supervisor until nobody needs one; ``lock`` is held meanwhile.
 
-    The lock's file says who holds it, for people: podpy believes the lock alone.
+    A successor is started by the supervisor of a container that runs.  The lock's
+    file says who holds it, for people: podpy believes the lock alone.
     """
     os.ftruncate(lock, 0)
     os.pwrite(lock, files.dumps(to_dict(process.identity())).encode() + b"\n", 0)
     try:
-        Supervisor(place, listener).run()
+        Supervisor(place, listener, is_successor=is_successor).run()
     finally:
         os.close(lock)
     return 0
@@ -72,11 +73,11 @@ def serve(place: str, lock: int, listener: _socket.socket) -> int:
 class Supervisor:
     """The host half: its place, its connections, and what is asked of it."""
 
-    def __init__(self, place: str, listener: _socket.socket) -> None:
+    def __init__(self, place: str, listener: _socket.socket, *, is_successor: bool) -> None:
         self._place = place
         self._loop = Loop()
         self._members: dict[str, Member] = {}
-        self._expected = _living(f"{place}/members")
+        self._expected = _living(f"{place}/members") or ({_SOMEBODY} if is_successor else set())
         self._deferred: list[Callable[[], None]] = []
         self._fabric: Fabric | None = None
         self._running = True
@@ -237,25 +238,28 @@ class Supervisor:
             "ports": list(map(to_dict, member.ports)),
             "resume": member.resume(),
         }
-        packets.send(member.channel, answer, fabric.pins)
+        packets.send(member.channel, answer, fabric.pins(member))
 
     def _resume(
         self, channel: _socket.socket, fds: list[int], registration: dict[str, Any]
     ) -> None:
-        netns, life_line = fds[2:4]
+        netns, life_line, *questions = fds[2:]
         fabric = self._fabric or self._begin(Inner.enter(netns), os.dup(life_line))
         is_ours = os.fstat(netns).st_ino == os.fstat(fabric.inner.netns).st_ino
-        os.close(netns)
-        os.close(life_line)
+        if is_ours:
+            fabric.offer(questions)
+            questions = []
+        for fd in (netns, life_line, *questions):
+            os.close(fd)
         member = Member(channel, client.registration(registration), fds)
         self._members[member.container] = member
         self._note(member)
         try:
             fabric.restore(member, is_ours=is_ours)
-            member.push(fabric.pins)
+            member.push(fabric.pins(member))
         except (PodpyError, OSError) as error:
             # What could not be had again is told, and what it has it keeps.
-            member.push(fabric.pins, error=client.telling(error)["error"])
+            member.push(fabric.pins(member), error=client.telling(error)["error"])
         self._expected.discard(member.container)
         if not self._expected:
             self._stop_expecting()
@@ -301,26 +305,31 @@ class Supervisor:
     ) -> None:  # fmt: skip
         fabric, member = self._known(container)
         fabric.connect(member, from_dict(Network, network), from_dict(Attachment, attachment))
-        self._push_changes(member, channel)
+        self._push_changes(fabric, member, channel)
 
     def _disconnect(
         self, channel: _socket.socket, _fds: list[int], container: str, network: str
     ) -> None:
         fabric, member = self._known(container)
         fabric.disconnect(member, network)
-        self._push_changes(member, channel)
+        self._push_changes(fabric, member, channel)
 
     def _rename(
         self, channel: _socket.socket, _fds: list[int], container: str, name: str, names: list[str]
     ) -> None:
         fabric, member = self._known(container)
         fabric.rename(member, name, tuple(names))
-        self._push_changes(member, channel)
+        self._push_changes(fabric, member, channel)
 
-    def _push_changes(self, member: Member, asker: _socket.socket) -> None:
+    def _push_changes(self, fabric: Fabric, member: Member, asker: _socket.socket) -> None:
         """Push a container's new state; who asked for it is answered when it stands."""
         member.waiting.append(asker)
-        member.push(networks=member.endpoints, ports=member.ports, address=member.reached_at[0])
+        member.push(
+            fabric.pins(member),
+            networks=member.endpoints,
+            ports=member.ports,
+            address=member.reached_at[0],
+        )
 
     def _reload(self, channel: _socket.socket, _fds: list[int], container: str) -> None:
         for each in [container] if container else list(self._members):

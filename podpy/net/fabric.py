@@ -8,13 +8,13 @@ plug before its name.
 
 from __future__ import annotations
 
-import _socket
 from contextlib import suppress
 
 from podpy.errors import Conflict, NotFound
 from podpy.model import Attachment, Endpoint, Network, PortMapping
 from podpy.net.dns import Resolver
 from podpy.net.egress import Egress
+from podpy.net.gateways import Gateways
 from podpy.net.segment import Segment, set_default_routes
 from podpy.net.uplink import Uplink
 from podpy.records import from_dict, replace
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from podpy.net.member import Member
 
 _TIDY = 1.0  # seconds until the bridge of a network without containers goes
-_DNS = 53
+_QUESTIONS = 10  # sockets of gateways that a container's supervisor keeps at most
 
 
 class Fabric:
@@ -49,6 +49,7 @@ class Fabric:
         self._members: dict[str, Member] = {}
         self._segments: dict[str, Segment] = {}
         self._guard = Egress(loop, inner, report)
+        self._gateways = Gateways(inner)
         self._resolver = Resolver(loop, self._guard, inside=inner.open)
         for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             with suppress(OSError):  # a host without IPv6
@@ -56,10 +57,14 @@ class Fabric:
         self._uplink = Uplink(place, loop, inner, self._lead_out)
         self._uplink.start(life_line)
 
-    @property
-    def pins(self) -> tuple[int, ...]:
+    def pins(self, member: Member) -> tuple[int, ...]:
         """What a container's supervisor holds so that all this outlives us."""
-        return (self.inner.netns, self._uplink.exit_fd)
+        questions = self._gateways.of(each.network for each in member.endpoints)
+        return (self.inner.netns, self._uplink.exit_fd, *questions[:_QUESTIONS])
+
+    def offer(self, questions: Sequence[int]) -> None:
+        """The last of its pins, from a supervisor that comes back."""
+        self._gateways.offer(questions)
 
     @property
     def processes(self) -> tuple[int, ...]:
@@ -72,6 +77,7 @@ class Fabric:
 
     def settle(self) -> None:
         """Everybody who can come back has."""
+        self._gateways.settle()
         self._resolver.release()
         self._guard.sweep()
 
@@ -258,27 +264,13 @@ class Fabric:
             made.lead_to_host(self._uplink.reach_host())
         self._segments[network.name] = made
         if network.dns:
-            self._resolver.serve(network, self._open_resolver_sockets(network))
+            self._resolver.serve(network, self._gateways.open(network))
         return made
-
-    def _open_resolver_sockets(self, network: Network) -> list[_socket.socket]:
-        """Where the network's gateways answer questions: of this bridge's containers only."""
-        return [
-            self.inner.open(
-                _socket.AF_INET6 if ":" in subnet.gateway else _socket.AF_INET,
-                transport,
-                device=network.interface,
-                bind=(subnet.gateway, _DNS),
-                listen=queue,
-            )
-            for subnet in network.subnets
-            if subnet.gateway
-            for transport, queue in ((_socket.SOCK_DGRAM, 0), (_socket.SOCK_STREAM, 64))
-        ]
 
     def _drop(self, name: str) -> None:
         segment = self._segments.pop(name)
         self._resolver.withdraw(name)
+        self._gateways.forget(name)
         segment.remove()
         for other in self._segments.values():
             other.forget(segment)

@@ -4,7 +4,8 @@ B holds no truth.  What it must know of a container it can be told again by that
 container's S, which keeps
 
     ``netns route``        the container's network namespace, an rtnetlink socket of it
-    ``shared life_line``   B's network namespace, and what keeps its uplink alive
+    ``pins``               B's network namespace, what keeps its uplink alive, and the sockets
+                           in which questions about names wait while there is no B
     ``resume``             the packet that makes a new B know the container
     ``channel``            the connection to B, or -1; open, it is the container's lease
     ``place start``        B's directory, and how one is started (:func:`starter`)
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 #: The word by which podpy's entry point knows that it shall be B; see :func:`starter`.
 WORD = "network-supervisor"
 
-_PINS = ("netns", "route", "shared", "life_line")
+_OWN = ("netns", "route")
+_PINS_LIMIT = 16
 _MERGED = b'{"do":"merged"}'
 _LEAVE = b'{"do":"leave"}'
 _LIMIT = 1 << 17  # bytes of a packet, as podpy.net.packets has it
@@ -123,7 +125,7 @@ class Link:
         assert self._channel is not None
         try:
             packet, ancillary, _, _ = self._channel.recvmsg(
-                _LIMIT, _socket.CMSG_SPACE(len(_PINS) * _INT), _socket.MSG_CMSG_CLOEXEC
+                _LIMIT, _socket.CMSG_SPACE(_PINS_LIMIT * _INT), _socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionError:
             return b"", []
@@ -142,9 +144,9 @@ class Link:
         told = marshal.loads(packet)
         self._held["resume"] = told["resume"]
         self._restart = _RESTART
-        for name, fd in zip(("shared", "life_line"), fds):
-            posix.close(self._held[name])
-            self._held[name] = fd
+        if fds:
+            self._close_pins()
+            self._held["pins"] = fds
         state = dict(told["state"])
         if self._held.pop("complained", False):
             state["error"] = ""
@@ -192,8 +194,7 @@ class Link:
         except OSError:
             return False
         self._listen(channel)
-        pins = tuple(self._held[name] for name in _PINS)
-        if self._tell(self._held["resume"], pins):
+        if self._tell(self._held["resume"], tuple(_kept(self._held))):
             return True
         self._close_channel()
         return False
@@ -272,9 +273,15 @@ class Link:
                     break
                 self._merge(packet, [])
         self._close_channel()
-        for name in _PINS:
+        self._close_pins()
+        for name in _OWN:
             posix.close(self._held[name])
             self._held[name] = -1
+
+    def _close_pins(self) -> None:
+        for fd in self._held["pins"]:
+            posix.close(fd)
+        self._held["pins"] = []
 
     def _close_channel(self) -> None:
         if self._channel is not None:
@@ -286,7 +293,12 @@ class Link:
 
 def descriptors(held: dict[str, Any]) -> list[int]:
     """The descriptors of a link."""
-    return [fd for name in (*_PINS, "channel") if (fd := held[name]) >= 0]
+    return [fd for fd in (*_kept(held), held["channel"]) if fd >= 0]
+
+
+def _kept(held: dict[str, Any]) -> list[int]:
+    """What goes to a new B, in this order."""
+    return [*(held[name] for name in _OWN), *held["pins"]]
 
 
 def _connected(place: str) -> _socket.socket:

@@ -165,8 +165,7 @@ class Bridge(Network):
         self._endpoints = tuple(from_dict(Endpoint, each) for each in answer["endpoints"])
         self._link.update(
             channel=self._talk.detach(),
-            shared=fds[0],
-            life_line=fds[1],
+            pins=fds,
             resume=answer["resume"].encode(),
             place=self._place,
         )

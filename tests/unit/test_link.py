@@ -72,11 +72,13 @@ class World:
         self.servers: list[socket.socket] = []
 
     def held(self, channel: int = -1, **changes: Any) -> dict[str, Any]:
-        """What a supervisor keeps: four descriptors that stand for namespaces and sockets."""
-        pins = {name: os.open("/dev/null", os.O_RDONLY) for name in link._PINS}
+        """What a supervisor keeps: descriptors that stand for namespaces and sockets."""
+        netns, route, *pins = (os.open("/dev/null", os.O_RDONLY) for _ in range(5))
         command = [sys.executable, "-IS", "-c", STAND_IN, link.WORD]
         return {
-            **pins,
+            "netns": netns,
+            "route": route,
+            "pins": pins,
             "channel": channel,
             "resume": RESUME,
             "place": str(self.place),
@@ -160,6 +162,11 @@ def is_inheritable(fd: int) -> bool:
         return False
 
 
+def kept(held: dict[str, Any]) -> list[int]:
+    """The descriptors that come back with a container, in their order."""
+    return [held["netns"], held["route"], *held["pins"]]
+
+
 def connected(world: World) -> tuple[socket.socket, Link, dict[str, Any], dict[str, Any]]:
     """The supervisor's end of a link, the link, what it holds, and the container's state."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -188,14 +195,12 @@ def test_what_is_pushed_becomes_state(world: World) -> None:
 
 def test_new_pins_replace_the_old_ones(world: World) -> None:
     channel, _, held, _ = connected(world)
-    before = {name: os.fstat(held[name]).st_rdev for name in link._PINS}
-    fds = [os.open("/dev/zero", os.O_RDONLY), os.open("/dev/full", os.O_RDONLY)]
+    before = os.fstat(held["netns"]).st_rdev
+    fds = [os.open(f"/dev/{name}", os.O_RDONLY) for name in ("zero", "full", "null")]
     push(channel, RESUME, *fds)
     world.turn(lambda: select.select([channel], [], [], 0)[0])
-    kinds = {name: os.fstat(held[name]).st_rdev for name in link._PINS}
-    assert kinds["netns"] == before["netns"]
-    assert kinds["shared"] == os.fstat(fds[0]).st_rdev
-    assert kinds["life_line"] == os.fstat(fds[1]).st_rdev
+    assert os.fstat(held["netns"]).st_rdev == before
+    assert [os.fstat(fd).st_rdev for fd in held["pins"]] == [os.fstat(fd).st_rdev for fd in fds]
     for fd in fds:
         os.close(fd)
 
@@ -209,7 +214,7 @@ def test_a_supervisor_that_reads_nothing_is_no_brake(world: World) -> None:
 
 def test_what_is_held_survives_a_reexecution(world: World) -> None:
     channel, made, held, _ = connected(world)
-    assert sorted(made.descriptors()) == sorted([*(held[n] for n in link._PINS), held["channel"]])
+    assert sorted(made.descriptors()) == sorted([*kept(held), held["channel"]])
     carried = marshal.loads(marshal.dumps(held))
     os.set_inheritable(held["channel"], False)
     carried["channel"] = os.dup(held["channel"])
@@ -234,8 +239,7 @@ def test_coming_back_to_another_one(world: World) -> None:
     second, _ = server.accept()
     packet, fds, _, _ = socket.recv_fds(second, 1 << 17, 8)
     assert packet == b"latest"
-    names = ("netns", "route", "shared", "life_line")
-    assert [os.fstat(fd).st_ino for fd in fds] == [os.fstat(held[n]).st_ino for n in names]
+    assert [os.fstat(fd).st_ino for fd in fds] == [os.fstat(fd).st_ino for fd in kept(held)]
     for fd in fds:
         os.close(fd)
     push(second, address="10.89.0.9")
@@ -256,7 +260,7 @@ def test_starting_one(world: World) -> None:
     assert facts["streams"] == ["/dev/null"] * 3
     assert facts["lock"] == "held"
     assert facts["environment"] == ["LC_ALL"]
-    assert world.lines("resumed") == [f"{RESUME.decode()} 4"]
+    assert world.lines("resumed") == [f"{RESUME.decode()} 5"]
     assert held["channel"] >= 0
 
 
