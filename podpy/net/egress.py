@@ -24,7 +24,7 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from podpy import model
     from podpy.kernel.loop import Loop
@@ -70,25 +70,16 @@ class Egress:
         ``HostError`` when the kernel cannot do it.
         """
         groups = allowance.groups(policy)
-        closed = self._closed()
-        guarded = Guarded(table=ruleset.table(container, groups, closed), groups=groups)
-        indices = (
-            (self._inner.route.index(device), device, endpoint) for device, endpoint in plugs
-        )
+        guarded = Guarded(table=ruleset.table(container, groups), groups=groups)
         try:
-            self._put(
-                container, guarded, closed, [self._plug(*each) for each in indices if each[0]]
-            )
+            self._put(container, guarded, list(self._plugs(plugs)))
         except OSError as error:
             raise _refusal(error) from None
         if container not in self._guarded:
             self._denials.begin(container, container[:12], denied)
         self._guarded[container] = guarded
 
-    def _put(
-        self, container: str, guarded: Guarded, closed: tuple[Range, ...],
-        plugs: Sequence[ruleset.Plug],
-    ) -> None:  # fmt: skip
+    def _put(self, container: str, guarded: Guarded, plugs: Sequence[ruleset.Plug]) -> None:
         tables = self._open()
         batch = nftables.Batch(guarded.table)
         standing = self._tables_of(container)
@@ -96,7 +87,7 @@ class Egress:
         if guarded.table in standing:
             chains = tables.chains(guarded.table)
         else:
-            ruleset.add_policy(batch, guarded.groups, closed, container[:12])
+            ruleset.add_policy(batch, guarded.groups, self._closed(), container[:12])
         ruleset.change_plugs(batch, chains, plugs)
         # What stood before goes last: until then both are in force.
         for name in standing:
@@ -115,17 +106,21 @@ class Egress:
         uplink = route.index(slirp.DEVICE)
         return allowance.CLOSED + allowance.ranges(*(route.subnets(uplink) if uplink else ()))
 
-    def _plug(self, index: int, device: str, endpoint: Endpoint) -> ruleset.Plug:
-        return ruleset.Plug(
-            device=device,
-            index=index,
-            mac=bytes.fromhex(endpoint.mac.replace(":", "")),
-            bridge_mac=self._inner.route.bridge_of(index),
-            address=endpoint.address,
-            gateway=endpoint.gateway,
-            address6=endpoint.address6,
-            gateway6=endpoint.gateway6,
-        )
+    def _plugs(self, plugs: Iterable[tuple[str, Endpoint]]) -> Iterator[ruleset.Plug]:
+        """The plugs that are there, as the rules see them."""
+        route = self._inner.route
+        for device, endpoint in plugs:
+            if index := route.index(device):
+                yield ruleset.Plug(
+                    device=device,
+                    index=index,
+                    mac=bytes.fromhex(endpoint.mac.replace(":", "")),
+                    bridge_mac=route.bridge_of(index),
+                    address=endpoint.address,
+                    gateway=endpoint.gateway,
+                    address6=endpoint.address6,
+                    gateway6=endpoint.gateway6,
+                )
 
     def withdraw(self, container: str) -> None:
         """Its devices are gone: forget a container and its rules."""

@@ -162,9 +162,13 @@ def prefix(container: str) -> str:
     return f"{_PREFIX}{container[:12]}-"
 
 
-def table(container: str, groups: Sequence[Group], closed: Sequence[Range]) -> str:
-    """The table of a container with this policy."""
-    told = repr(([(g.port, list(map(str, g.ranges))) for g in groups], list(map(str, closed))))
+def table(container: str, groups: Sequence[Group]) -> str:
+    """The table of a container with this policy.
+
+    Which names it is about is for the resolver to know, and the uplink's subnet
+    stays what it was at first.
+    """
+    told = repr([(group.port, list(map(str, group.ranges))) for group in groups])
     return f"{prefix(container)}{crc32(told.encode()):08x}"
 
 

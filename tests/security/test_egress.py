@@ -457,7 +457,58 @@ def test_a_flood_of_denials_is_bounded(cage: Cage, world: World) -> None:
     assert cage.try_all("caged", ("dns", f"{GATEWAY}/bad.{TEST}", 0))[0].startswith("code 5")
 
 
-# --- deaths ------------------------------------------------------------------
+# --- changes and deaths ------------------------------------------------------
+
+
+def test_every_network_of_a_container_is_guarded(cage: Cage, servers: list[Server]) -> None:
+    """Networks that it joins later, and those that are made anew under it."""
+    cage.podpy("network", "create", "--subnet", "10.78.0.0/24", "second")
+    words = ["--name", "there", "--network", "second", *guest.with_python(), cage.image]
+    cage.podpy("run", "-d", *words, *guest.script(guest.SERVER, "70"))
+    eventually(lambda: "serving" in cage.podpy("logs", "there").stdout)
+    probes: tuple[Probe, ...] = (
+        ("tcp", FIRST, PORT), ("tcp", SECOND, PORT), ("tcp", "there", 70),
+        ("tcp", "10.78.0.2", 70), ("dns", f"10.78.0.1/stolen.{TEST}", 0),
+    )  # fmt: skip
+
+    def check(*steps: str) -> None:
+        cage.podpy(*steps)
+        allowed, other, *rest = cage.try_all("caged", *probes)
+        assert is_reached(allowed) and other in REFUSED, steps
+        assert not any(map(is_reached, rest[:2])), steps
+        assert not is_reached(rest[2]) or rest[2].startswith("code 5"), steps
+
+    cage.start("caged", FIRST)
+    check("network", "connect", "second", "caged")
+    check("network", "reload", "caged")
+    check("network", "disconnect", "second", "caged")
+    check("restart", "-t", "0", "caged")
+
+
+def test_a_container_that_outlives_its_supervisor_stays_shut(
+    cage: Cage, servers: list[Server], directory: Path
+) -> None:
+    (directory / "seen").mkdir(mode=0o777)
+    stubborn = (
+        "import signal, socket, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "while True:\n"
+        "    for address in sys.argv[1:]:\n"
+        "        try:\n"
+        f"            socket.create_connection((address, {PORT}), 0.2)\n"
+        "            open('/seen/' + address, 'w')\n"
+        "        except OSError:\n"
+        "            pass\n"
+        "    open('/seen/alive', 'w').write(str(time.time()))\n"
+    )
+    words = ["--name", "caged", *cage.words(FIRST), "-v", f"{directory}/seen:/seen", cage.image]
+    cage.podpy("run", "-d", *words, *guest.script("import sys\n" + stubborn, FIRST, SECOND))
+    eventually((directory / "seen" / FIRST).exists)
+    state = json.loads(cage.podpy("inspect", "caged").stdout)[0]["State"]
+    os.kill(state["ConmonPid"], signal.SIGKILL)
+    time.sleep(2)
+    cage.podpy("rm", "-f", "-t", "0", "caged")
+    assert not (directory / "seen" / SECOND).exists()
 
 
 def supervisor(podpy: Podpy) -> int:

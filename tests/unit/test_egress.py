@@ -140,7 +140,7 @@ def test_names_ask_for_a_resolver() -> None:
 def test_tables_are_named_by_container_and_rules() -> None:
     container = "ab" * 32
     first, same, other = (
-        ruleset.table(container, allowance.groups(Egress(rules=rules)), allowance.CLOSED)
+        ruleset.table(container, allowance.groups(Egress(rules=rules)))
         for rules in (("a.test:1",), ("b.test:1",), ("a.test:2",))
     )
     assert first == same != other  # which names it is about is for the resolver to know
