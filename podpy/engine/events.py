@@ -23,6 +23,7 @@ _OBJECTS = ("container", "image", "network", "volume")
 #: podman's words for what docker calls otherwise.
 _SYNONYMS = {
     "died": ("die",),
+    "exec": ("exec_start",),
     "exec_died": ("exec_die",),
     "remove": ("remove", "destroy", "delete"),
 }

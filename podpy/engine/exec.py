@@ -11,7 +11,7 @@ from podpy.model import Status
 from podpy.records import record, replace
 from podpy.runtime import join
 from podpy.runtime.shield import Shield
-from podpy.storage import containers
+from podpy.storage import containers, events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,14 @@ def exec(ctx: Context, name: str, options: ExecOptions) -> int:
         made = links.with_present(ctx.store, container.record)
         container = replace(container, record=made)
     entry = _entry(container, options, given)
+    events.container(ctx.store, container.record, "exec_start", execCommand=options.command[0])
+    code = _run(container, options, entry, given)
+    if not options.detach:
+        events.container(ctx.store, container.record, "exec_die", exitCode=str(code))
+    return code
+
+
+def _run(container: Container, options: ExecOptions, entry: join.Entry, given: Handed) -> int:
     if not (options.tty or options.detach):
         with Shield(entry.stdio) as shield:
             session = join.start(replace(entry, stdio=shield.stdio))

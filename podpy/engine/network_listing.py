@@ -9,6 +9,7 @@ from podpy.engine import matching, networks, values
 from podpy.errors import UsageError
 from podpy.model import Network
 from podpy.records import record
+from podpy.storage import networks as stored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +33,15 @@ class Row:
 
 
 def list(ctx: Context, *, filters: Sequence[str] = ()) -> tuple[Row, ...]:
-    """All networks that match, by name, with the modes that docker lists beside them."""
+    """All networks that match, by name, with the modes that docker lists beside them.
+
+    One whose record is damaged is shown with the driver ``damaged``, so that it can be removed.
+    """
     default = networks.default_name(ctx)
-    rows = [Row(network=each, builtin=each.name == default) for each in networks.every(ctx)]
+    whole = networks.every(ctx)
+    rows = [Row(network=each, builtin=each.name == default) for each in whole]
+    for name in {*stored.names(ctx.store)} - {each.name for each in whole}:
+        rows.append(Row(network=Network(name=name, id="", created=0.0, driver="damaged")))
     rows += [Row(network=each, builtin=True) for each in networks.modes()]
     chosen = select(ctx, rows, filters, _FILTERS)
     return tuple(sorted(chosen, key=lambda row: row.network.name))

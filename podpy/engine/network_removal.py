@@ -99,8 +99,9 @@ def prune(ctx: Context, *, filters: Sequence[str] = ()) -> tuple[Outcome, ...]:
     """Remove every network that no container is on, but for the default one."""
     networks.check_records(ctx)
     used = networks.users(ctx)
-    rows = [
-        row for row in network_listing.list(ctx) if not row.builtin and row.network.name not in used
-    ]
-    chosen = network_listing.select(ctx, rows, filters, _PRUNE_FILTERS)
-    return tuple(_outcome(ctx, row.network.name, False, "") for row in chosen)
+    rows = network_listing.select(ctx, network_listing.list(ctx), filters, _PRUNE_FILTERS)
+    return tuple(
+        _outcome(ctx, row.network.name, False, "")
+        for row in rows
+        if row.network.id and not row.builtin and row.network.name not in used
+    )

@@ -290,6 +290,18 @@ def test_events_tell_of_a_containers_life(podpy: Podpy) -> None:
     assert f" container create {died['id'][:12]} (" in short
 
 
+def test_events_tell_of_exec(podpy: Podpy) -> None:
+    run(podpy, "c", "--network", "none")
+    podpy("exec", "c", "sh", "-c", "exit 7", code=7)
+    podpy("exec", "-d", "c", "true")
+    lines = podpy("events", "--stream=false", "-f", "container=c").lines[2:]
+    found = [line.split()[2:3] + line.partition("(")[2].split(", ")[:1] for line in lines]
+    assert found == [
+        ["exec_start", "execCommand=sh"], ["exec_die", "exitCode=7"],
+        ["exec_start", "execCommand=true"],
+    ]  # fmt: skip
+
+
 def test_events_are_followed_as_they_happen(podpy: Podpy) -> None:
     podpy("network", "create", "before")
     follower = podpy.start(

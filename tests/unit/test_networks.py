@@ -268,12 +268,9 @@ def test_ids_are_shortened_while_they_are_unique(ctx: Context) -> None:
 def test_a_damaged_record_is_named_and_goes_by_force(ctx: Context) -> None:
     create(ctx, "whole")
     Path(ctx.store.networks, "bad.json").write_text("{")
-    assert [row.network.name for row in network_listing.list(ctx)] == [
-        "bridge",
-        "host",
-        "none",
-        "whole",
-    ]
+    listed = {row.network.name: row.network.driver for row in network_listing.list(ctx)}
+    assert list(listed) == ["bad", "bridge", "host", "none", "whole"]
+    assert (listed["bad"], listed["whole"]) == ("damaged", "bridge")
     with pytest.raises(StoreError, match="network bad: its record is damaged"):
         networks.find(ctx, "bad")
     (refused,) = network_removal.remove(ctx, ("bad",))
