@@ -150,7 +150,10 @@ class Legs:
             self._relay(leg, _socket.socket(fileno=_socket.dup(bound.fileno())))
             return
         ports.hand_over(bound)
-        leg.ident = self.forwarding.add(mapping, leg.address)
+        try:
+            leg.ident = self.forwarding.add(mapping, leg.address)
+        except ConnectionError:
+            return  # the helper has just ended: its successor is told (forward_again)
         self._relay_loopback(leg)
 
     def _relay(self, leg: Leg, bound: _socket.socket) -> None:

@@ -144,10 +144,11 @@ def seconds_until(probe: Callable[[], object]) -> float:
 # --- who reaches a port, and as whom -----------------------------------------
 
 
+@pytest.mark.parametrize("policy", [(), ("--egress", "none")], ids=["open", "egress none"])
 def test_both_families_are_served_and_clients_keep_their_addresses(
-    web: Web, dual: str, world: World
+    web: Web, dual: str, world: World, policy: tuple[str, ...]
 ) -> None:
-    options = ["--network", dual, "-p", "80", "-p", "53/udp"]
+    options = ["--network", dual, *policy, "-p", "80", "-p", "53/udp"]
     web.serve("web", options, "80", "53/udp")
     for inside, udp in (("80", False), ("53/udp", True)):
         (four, number), (six, same) = web.port("web", inside)
