@@ -51,38 +51,27 @@ if TYPE_CHECKING:
 _LINGER = 3.0  # seconds without a container until the supervisor ends
 _RETURN = 1.0  # seconds that the containers of a killed supervisor have to come back
 _OWN_SCOPE = 0.5  # seconds until systemd is asked for a scope: nobody waits for it
-_SOMEBODY = "?"  # is expected where the marks of who is were deleted
 _WATCH = 3.0  # seconds between two looks at whether our place is still ours
 
 
-def serve(place: str, lock: int, listener: _socket.socket, *, is_successor: bool = False) -> int:
-    """Be the network supervisor until nobody needs one; ``lock`` is held meanwhile.
-
-    A successor is started by the supervisor of a container that runs.  The lock's
-    file says who holds it, for people: podpy believes the lock alone.
-    """
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, files.dumps(to_dict(process.identity())).encode() + b"\n", 0)
-    try:
-        Supervisor(place, listener, is_successor=is_successor).run()
-    finally:
-        os.close(lock)
+def serve(place: str, lock: int, listener: _socket.socket) -> int:
+    """Be the network supervisor until nobody needs one; ``lock`` is held meanwhile."""
+    Supervisor(place, lock, listener).run()
     return 0
 
 
 class Supervisor:
     """The host half: its place, its connections, and what is asked of it."""
 
-    def __init__(self, place: str, listener: _socket.socket, *, is_successor: bool) -> None:
+    def __init__(self, place: str, lock: int, listener: _socket.socket) -> None:
         self._place = place
         self._loop = Loop()
         self._members: dict[str, Member] = {}
-        self._expected = _living(f"{place}/members") or ({_SOMEBODY} if is_successor else set())
+        self._expected = _living(f"{place}/members")
         self._deferred: list[Callable[[], None]] = []
         self._fabric: Fabric | None = None
         self._running = True
-        self._listen(listener)
-        self._loop.later(_WATCH, self._watch_place)
+        self._settle_down(lock, listener)
         if cgroup.has_user_manager():
             self._loop.later(_OWN_SCOPE, self._move_to_own_scope)
         if self._expected:
@@ -94,6 +83,7 @@ class Supervisor:
     def run(self) -> None:
         while self._running:
             self._loop.turn()
+        os.close(self._lock)
 
     # --- beginning and end ---------------------------------------------------
 
@@ -142,11 +132,19 @@ class Supervisor:
         self._watch(late)
         self._arm()
 
-    def _watch_place(self) -> None:
-        """End when our socket is gone: the runtime directory was cleaned under us.
+    def _settle_down(self, lock: int, listener: _socket.socket) -> None:
+        """Serve at our place.
 
-        The containers' supervisors start another one, where it can be found.
+        The lock's file says who holds it, for people: podpy believes the lock alone.
         """
+        self._lock = lock
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, files.dumps(to_dict(process.identity())).encode() + b"\n", 0)
+        self._listen(listener)
+        self._loop.later(_WATCH, self._watch_place)
+
+    def _watch_place(self) -> None:
+        """Notice when the runtime directory was cleaned under us."""
         try:
             ours = os.stat(f"{self._place}/{client.SOCKET}").st_ino == self._socket
         except OSError:
@@ -154,7 +152,23 @@ class Supervisor:
         if ours:
             self._loop.later(_WATCH, self._watch_place)
         else:
+            self._renew_place()
+
+    def _renew_place(self) -> None:
+        """Be there again, or end when another supervisor is: the containers come to that one."""
+        os.makedirs(self._place, 0o700, exist_ok=True)
+        lock = client.take_lock(self._place)
+        if lock < 0:
             self._running = False
+            return
+        os.close(self._lock)
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
+        self._settle_down(lock, client.listen(self._place))
+        for member in self._members.values():
+            self._note(member)
+        if self._fabric is not None:
+            self._fabric.renew()
 
     def _move_to_own_scope(self) -> None:
         """Live beside the login or the container that happened to start us, not in it."""

@@ -71,6 +71,10 @@ class Fabric:
         """The pids that live and end with the network supervisor."""
         return tuple(filter(None, (self.inner.pid, self._uplink.pid)))
 
+    def renew(self) -> None:
+        """The directory of our sockets was cleaned: begin those of the uplink anew."""
+        self._uplink.renew()
+
     def expect(self) -> None:
         """Containers are coming back: until all have, no name is said not to exist."""
         self._resolver.hold()

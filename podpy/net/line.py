@@ -100,6 +100,12 @@ class Line:
         if self.failure is not None:
             raise self.failure
 
+    def renew(self) -> None:
+        """Have another helper, which follows the end of this one."""
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                _signal.pidfd_send_signal(self._pidfd, _signal.SIGKILL)
+
     def close(self) -> None:
         """Leave the helper to itself."""
         self._loop.cancel(self)

@@ -134,6 +134,12 @@ class Uplink:
             raise self._failure
         self._line.wait()
 
+    def renew(self) -> None:
+        """Exchange the helpers: what they had in our directory was deleted."""
+        for each in (self._line, self._host_line):
+            if each is not None:
+                each.renew()
+
     def close(self) -> None:
         """Give up the uplink; it ends unless somebody else holds its life line."""
         self._legs.close()
