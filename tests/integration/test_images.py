@@ -142,7 +142,11 @@ def test_a_bad_archive_leaves_nothing(podpy: Podpy, make: object) -> None:
     assert disk(podpy) == before
 
 
-@pytest.mark.parametrize("data", [b"", b"no archive at all" * 100, gzip.compress(b"x" * 5000)])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no archive at all" * 100, gzip.compress(b"x" * 5000)],
+    ids=["empty", "text", "compressed"],
+)
 def test_what_is_no_archive(podpy: Podpy, data: bytes) -> None:
     path = podpy.directory / "tmp" / "x.tar"
     path.write_bytes(data)
