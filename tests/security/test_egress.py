@@ -18,7 +18,7 @@ import pytest
 from support import attacker, guest
 from support.podpy import Podpy
 from support.polling import eventually
-from support.world import Server, World
+from support.world import World
 
 pytestmark = pytest.mark.needs("world", "slirp4netns", "nft")
 
@@ -93,16 +93,14 @@ def cage(podpy: Podpy, busybox: str) -> Cage:
 
 
 @pytest.fixture
-def servers(world: World) -> Iterator[list[Server]]:
-    """Two hosts of the world, each with the same two ports."""
-    found = [
-        world.serve(address=address, port=port)
-        for address in (FIRST, SECOND, FIRST6, SECOND6)
-        for port in (PORT, OTHER_PORT)
-    ]
-    yield found
-    for server in found:
-        server.close()
+def servers(world: World) -> Iterator[None]:
+    """Two hosts of the world, each with the same two ports by IPv4 and IPv6."""
+    addresses = (FIRST, SECOND, FIRST6, SECOND6)
+    process = world.start_python(attacker.HOSTS, PORT, OTHER_PORT, *addresses)
+    process.expect_output("ready")
+    yield
+    process.kill()
+    process.process.wait(5)
 
 
 def is_reached(seen: str) -> bool:
@@ -118,7 +116,7 @@ def are_refused(seen: list[str]) -> bool:
 
 
 def test_a_host_is_reached_at_its_port_and_nothing_else(
-    cage: Cage, world: World, servers: list[Server]
+    cage: Cage, world: World, servers: None
 ) -> None:
     world.name(f"good.{TEST}", A=[FIRST], AAAA=[FIRST6])
     world.name(f"bad.{TEST}", A=[SECOND], AAAA=[SECOND6])
@@ -148,7 +146,7 @@ def test_a_host_is_reached_at_its_port_and_nothing_else(
     assert all(seconds < 0.9 for text, seconds in found if text.startswith("!")), found
 
 
-def test_wildcards_ranges_and_pings(cage: Cage, world: World, servers: list[Server]) -> None:
+def test_wildcards_ranges_and_pings(cage: Cage, world: World, servers: None) -> None:
     for name in (f"a.wild.{TEST}", f"b.c.wild.{TEST}", f"wild.{TEST}", f"notwild.{TEST}"):
         world.name(name, A=[FIRST])
     cage.start("caged", f"*.wild.{TEST}", f"{SECOND}/32:{OTHER_PORT},[2001:db8:2::/64]:{PORT}")
@@ -173,7 +171,7 @@ def test_wildcards_ranges_and_pings(cage: Cage, world: World, servers: list[Serv
     assert are_refused([seen[9], seen[11]]), seen
 
 
-def test_none_is_nothing_at_all(cage: Cage, world: World, servers: list[Server]) -> None:
+def test_none_is_nothing_at_all(cage: Cage, world: World, servers: None) -> None:
     world.name(f"secret.{TEST}", A=[FIRST])
     cage.serve("web", "70", "71/udp")
     cage.start("caged", "none")
@@ -201,7 +199,7 @@ def test_none_is_nothing_at_all(cage: Cage, world: World, servers: list[Server])
     assert asked == []
 
 
-def test_what_comes_in_is_answered(cage: Cage, world: World, servers: list[Server]) -> None:
+def test_what_comes_in_is_answered(cage: Cage, world: World, servers: None) -> None:
     """Published ports and neighbours reach a guarded container; it begins nothing."""
     ports = ("-p", "18443:70", "-p", "18444:71/udp")
     words = ["--name", "caged", *cage.words("none"), *ports, cage.image]
@@ -229,7 +227,7 @@ def test_a_neighbour_on_the_list(cage: Cage) -> None:
     assert is_reached(reached) and are_refused([other_port, other])
 
 
-def test_hosts_of_its_own_file(cage: Cage, servers: list[Server]) -> None:
+def test_hosts_of_its_own_file(cage: Cage, servers: None) -> None:
     hosts = ("--add-host", f"listed:{FIRST}", "--add-host", f"other:{SECOND}")
     cage.start("caged", f"listed:{PORT}", options=hosts)
     reached, other_port, other = cage.try_all(
@@ -333,7 +331,7 @@ def test_no_forged_frame_gets_out_by_a_device_of_its_own(cage: Cage) -> None:
         cage.shell("caged", f"ip link del {device}")
 
 
-def test_another_identity_reaches_nothing(cage: Cage, world: World, servers: list[Server]) -> None:
+def test_another_identity_reaches_nothing(cage: Cage, world: World, servers: None) -> None:
     cage.serve("web", "70")
     cage.start("caged", FIRST)
     target: Probe = ("tcp", FIRST, PORT)
@@ -354,10 +352,8 @@ def test_another_identity_reaches_nothing(cage: Cage, world: World, servers: lis
     assert is_reached(seen[0])
 
 
-def test_an_impostor_is_not_heard_by_the_world(
-    cage: Cage, world: World, servers: list[Server]
-) -> None:
-    heard = next(s for s in servers if (s.address, s.port) == (FIRST, PORT))
+def test_an_impostor_is_not_heard_by_the_world(cage: Cage, world: World) -> None:
+    heard = world.serve(address=FIRST, port=PORT)
     sources = ["10.77.0.99", GATEWAY, "10.0.2.100", "127.0.0.1", FIRST]
     arguments = (FIRST, PORT, json.dumps(sources), "eth0")
     cage.start("free")
@@ -370,9 +366,10 @@ def test_an_impostor_is_not_heard_by_the_world(
     time.sleep(0.5)
     assert len(heard.lines) == before
     assert is_reached(cage.try_all("caged", ("udp", FIRST, PORT))[0])
+    heard.close()
 
 
-def test_rules_of_its_own_change_nothing(cage: Cage, servers: list[Server]) -> None:
+def test_rules_of_its_own_change_nothing(cage: Cage, servers: None) -> None:
     cage.start("caged", FIRST)
     did = cage.shell(
         "caged",
@@ -392,9 +389,7 @@ def test_rules_of_its_own_change_nothing(cage: Cage, servers: list[Server]) -> N
     assert is_reached(allowed) and other in REFUSED and not is_reached(other6)
 
 
-def test_a_renamed_interface_is_disconnected_all_the_same(
-    cage: Cage, servers: list[Server]
-) -> None:
+def test_a_renamed_interface_is_disconnected_all_the_same(cage: Cage, servers: None) -> None:
     cage.start("caged", FIRST)
     cage.shell("caged", "PATH=$PATH:/usr/sbin; ip link set eth0 down; ip link set eth0 name lan0;"
                f" ip link set lan0 up; ip route replace default via {GATEWAY}")  # fmt: skip
@@ -419,7 +414,7 @@ def test_data_in_names_stays_inside(cage: Cage, world: World) -> None:
 # --- what is told ------------------------------------------------------------
 
 
-def test_denials_are_told(cage: Cage, world: World, servers: list[Server]) -> None:
+def test_denials_are_told(cage: Cage, world: World, servers: None) -> None:
     cage.start("caged", f"{FIRST}:{PORT}")
     probes: tuple[Probe, ...] = (
         ("tcp", SECOND, PORT),
@@ -460,7 +455,7 @@ def test_a_flood_of_denials_is_bounded(cage: Cage, world: World) -> None:
 # --- changes and deaths ------------------------------------------------------
 
 
-def test_every_network_of_a_container_is_guarded(cage: Cage, servers: list[Server]) -> None:
+def test_every_network_of_a_container_is_guarded(cage: Cage, servers: None) -> None:
     """Networks that it joins later, and those that are made anew under it."""
     cage.podpy("network", "create", "--subnet", "10.78.0.0/24", "second")
     words = ["--name", "there", "--network", "second", *guest.with_python(), cage.image]
@@ -486,7 +481,7 @@ def test_every_network_of_a_container_is_guarded(cage: Cage, servers: list[Serve
 
 
 def test_a_container_that_outlives_its_supervisor_stays_shut(
-    cage: Cage, servers: list[Server], directory: Path
+    cage: Cage, servers: None, directory: Path
 ) -> None:
     (directory / "seen").mkdir(mode=0o777)
     stubborn = (
@@ -521,7 +516,7 @@ def supervisor(podpy: Podpy) -> int:
 
 
 def test_the_policy_outlives_the_network_supervisor(
-    cage: Cage, world: World, servers: list[Server]
+    cage: Cage, world: World, servers: None
 ) -> None:
     world.name(f"good.{TEST}", A=[FIRST])
     cage.start("caged", f"good.{TEST}:{PORT}")
@@ -541,10 +536,9 @@ def test_the_policy_outlives_the_network_supervisor(
 
 
 @pytest.mark.long
-def test_a_name_closes_after_its_time_and_connections_go_on(
-    cage: Cage, world: World, servers: list[Server]
-) -> None:
+def test_a_name_closes_after_its_time_and_connections_go_on(cage: Cage, world: World) -> None:
     world.name(f"good.{TEST}", A=[FIRST], ttl=1)
+    server = world.serve(address=FIRST, port=PORT)
     cage.start("caged", f"good.{TEST}:{PORT}")
     begun = (
         "import socket, time\n"
@@ -560,5 +554,6 @@ def test_a_name_closes_after_its_time_and_connections_go_on(
         "print('open again')\n"
     )
     lines = cage.inside("caged", begun).split("\n")
+    server.close()
     assert "still here" in lines and "open again" in lines
     assert any(line.startswith("closed") for line in lines)

@@ -82,6 +82,34 @@ for kind, host, port in json.loads(sys.argv[1]):
 print(json.dumps(found))
 """
 
+#: Hosts of the world: ``PORT PORT ADDRESS…``, each port by TCP and UDP, greet with the address
+#: that they see.
+HOSTS = """
+import select, socket, sys
+poll, sockets = select.poll(), {}
+for address in sys.argv[3:]:
+    for port in map(int, sys.argv[1:3]):
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((address, port))
+            if kind == socket.SOCK_STREAM:
+                made.listen(64)
+            poll.register(made, select.POLLIN)
+            sockets[made.fileno()] = made
+print("ready", flush=True)
+kept = []
+while True:
+    for fd, _ in poll.poll():
+        if sockets[fd].type == socket.SOCK_STREAM:
+            client, sender = sockets[fd].accept()
+            client.sendall(sender[0].encode() + b"\\n")
+            kept = [*kept[-50:], client]
+        else:
+            data, sender = sockets[fd].recvfrom(2048)
+            sockets[fd].sendto(sender[0].encode() + b" " + data, sender)
+"""
+
 #: Prints the label of every frame that holds one, whatever else it is.
 WATCHER = """
 import re, socket
