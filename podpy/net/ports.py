@@ -262,20 +262,21 @@ def take(
     the host has both.  Errors as those of :func:`assign`.
     """
     hosts = (mapping.host_ip,) if mapping.host_ip else ("0.0.0.0", "::")
-    last: OSError | None = None
+    last, where = OSError(errno.EADDRINUSE, ""), mapping
     for port in candidates(mapping):
         bound: list[_socket.socket] = []
         taken: list[PortMapping] = []
         try:
             for host in hosts:
-                _take_one(replace(mapping, host_ip=host, choices=1), port, taken, bound)
+                where = replace(mapping, host_ip=host)
+                _take_one(replace(where, choices=1), port, taken, bound)
         except OSError as error:
             last = error
             for each in bound:
                 each.close()
             continue
         return taken, bound
-    raise refusal(last or OSError(errno.EADDRINUSE, ""), mapping, holder)
+    raise refusal(last, where, holder)
 
 
 def _take_one(
@@ -369,7 +370,13 @@ def diagnose(mapping: PortMapping) -> OSError | None:
 
 def refusal(error: OSError, mapping: PortMapping, holder: Holder | None = None) -> PodpyError:
     """The error to raise for a host port that could not be bound."""
-    where = f"{bound_address(mapping)}/{mapping.protocol}"
+    where = f"{bound_address(replace(mapping, count=mapping.choices))}/{mapping.protocol}"
+    if error.errno == errno.EADDRINUSE and mapping.choices > 1:
+        return Conflict(
+            f"cannot publish {where}: all of these ports are already allocated"
+            " (address already in use)",
+            hint="choose other host ports, or stop what uses them",
+        )
     if error.errno == errno.EADDRINUSE:
         name = holder(mapping) if holder else ""
         owner = f" to container {name}" if name else ""

@@ -281,7 +281,7 @@ def check_publishable(mappings: Iterable[PortMapping]) -> None:
             raise UsageError(
                 f"cannot publish {ports.bound_address(mapping)}/{mapping.protocol}: "
                 "slirp4netns listens on IPv4 addresses only",
-                hint="use `--network pasta`",
+                hint="use `--network bridge` or `--network pasta`",
             )
 
 

@@ -88,10 +88,22 @@ def test_a_number_that_one_family_has_no_more_is_not_chosen() -> None:
         port = other.getsockname()[1]
         with pytest.raises(Conflict, match=f":{port}/tcp: port is already allocated"):
             ports.take(*ports.parse(f"{port}:80"))
+        with pytest.raises(Conflict, match=r"\[::\]:"):
+            ports.take(*ports.parse(f"{port}:80"))
         taken, bound = ports.take(*ports.parse(f"{port}-{port + 20}:80"))
         assert {each.host_port for each in taken} - {port}
         for each in bound:
             each.close()
+
+
+def test_a_range_in_which_nothing_is_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        mapping = ports.parse(f"127.0.0.1:{port}-{port}:80")[0]
+        with pytest.raises(Conflict, match=f":{port}/tcp: port is already allocated"):
+            ports.take(mapping)
+        both = ports.refusal(OSError(98, "in use"), ports.parse(f"{port}-{port + 1}:80")[0])
+        assert f"0.0.0.0:{port}-{port + 1}/tcp: all of these ports are" in both.message
 
 
 def test_an_error_of_the_network_supervisor_gets_the_holders_name() -> None:
