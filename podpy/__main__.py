@@ -131,9 +131,9 @@ def _supervise_networks(place: str = "", lock: str = "") -> int:
     """No command of the user's: a container's supervisor starts it in place of a killed one."""
     if not (place and lock.isdigit()):
         raise PodpyError(f"{NETWORK_SUPERVISOR}: podpy starts it by itself")
-    from podpy.net import client
+    from podpy.net import birth
 
-    return client.take_over(place, int(lock))
+    return birth.take_over(place, int(lock))
 
 
 def _describe(error: OSError) -> str:

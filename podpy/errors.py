@@ -23,6 +23,19 @@ point: ``Error: <operation> <object>: <cause>`` and, where there is a remedy, a
 from __future__ import annotations
 
 
+class suppress:
+    """A block in which these exceptions are no matter (contextlib's costs 2 ms to import)."""
+
+    def __init__(self, *kinds: type[BaseException]) -> None:
+        self._kinds = kinds
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, self._kinds)
+
+
 class PodpyError(Exception):
     """The root of the tree.
 

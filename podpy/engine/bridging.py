@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podpy.engine import naming, networks
-from podpy.net import client, resolv
+from podpy.net import birth, client, resolv
 from podpy.records import to_dict
 from podpy.runtime import network
 
@@ -27,7 +27,7 @@ def prepare(ctx: Context, record: ContainerRecord) -> None:
         return
     for attachment in record.networks:
         networks.settle(ctx, networks.find(ctx, attachment.network))
-    client.ensure(place)
+    birth.ensure(place)
 
 
 def driver(ctx: Context, record: ContainerRecord, holder: Holder) -> network.Bridge:

@@ -30,10 +30,9 @@ from __future__ import annotations
 
 import _socket
 import os
-from contextlib import suppress
 
 from podpy import files
-from podpy.errors import NotFound, PodpyError
+from podpy.errors import NotFound, PodpyError, suppress
 from podpy.kernel import cgroup, process
 from podpy.kernel.loop import IN, Loop
 from podpy.model import Attachment, Network, ProcessIdentity

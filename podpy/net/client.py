@@ -1,4 +1,4 @@
-"""Talking to the network supervisor, and starting it: what a container's start needs.
+"""Talking to the network supervisor: what a container's start needs, and what commands ask.
 
 The supervisor lives in a directory of the runtime directory, here called its
 place (:attr:`podpy.paths.Store.network_run`).  Holding the lock there *is* being
@@ -6,12 +6,12 @@ the supervisor: whoever gets it becomes one, and the kernel gives it up when
 that process dies, however it dies.  Who finds the lock taken knows that
 somebody answers on the socket, or will in a moment.
 
-The words of the protocol (``do``) are told in :mod:`podpy.net.bridge`.
+The words of the protocol (``do``) are told in :mod:`podpy.net.bridge`; how one comes
+to life in :mod:`podpy.net.birth`.
 """
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import errno
 import fcntl
@@ -20,13 +20,12 @@ import time
 
 from podpy import errors, files
 from podpy.errors import HostError, PodpyError
-from podpy.kernel import libc, process
 from podpy.net import packets
 from podpy.records import from_dict, record, to_dict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from podpy.model import Attachment, Network
@@ -36,36 +35,8 @@ SOCKET = "socket"
 ERRORS = "errors"  # what the last supervisor said when it failed
 _PATIENCE = 10.0  # seconds until a supervisor that should be there has answered
 _PAUSE = 0.005
+_ATTEMPTS = 3  # supervisors that may end over one request
 _ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE)
-
-
-def ensure(place: str) -> None:
-    """Start the network supervisor unless it runs; does not wait for it.
-
-    Call it in a single-threaded process that belongs to no container: the
-    supervisor is its child, and outlives it.
-    """
-    if is_running(place):
-        return
-    os.makedirs(place, 0o700, exist_ok=True)
-    lock = take_lock(place)
-    if lock < 0:
-        return
-    try:
-        listener = listen(place)
-        process.fork_child(lambda: _become_supervisor(place, lock, listener))
-        listener.close()
-    finally:
-        os.close(lock)
-
-
-def take_over(place: str, lock: int) -> int:
-    """Become the supervisor in a process that inherited the lock; the exit status.
-
-    So a container's supervisor starts a new one where the last was killed.
-    """
-    os.set_inheritable(lock, False)
-    return _become_supervisor(place, lock, listen(place))
 
 
 def take_lock(place: str) -> int:
@@ -93,32 +64,6 @@ def listen(place: str) -> _socket.socket:
     finally:
         os.close(name)
     return listener
-
-
-def _become_supervisor(place: str, lock: int, listener: _socket.socket) -> int:
-    os.setsid()
-    os.chdir("/")
-    os.umask(0o077)
-    process.default_signals()
-    _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)  # clients of published ports come and go
-    process.set_title("podpy-network", "podpy network supervisor")
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-    for fd, target in ((null, 0), (null, 1), (os.open(f"{place}/{ERRORS}", flags, 0o600), 2)):
-        os.dup2(fd, target)
-    _keep_only(lock, listener.fileno())
-    from podpy.net import bridge
-
-    return bridge.serve(place, lock, listener)
-
-
-def _keep_only(*kept: int) -> None:
-    low = 3
-    for fd in sorted(kept):
-        if low < fd:
-            libc.close_range(low, fd - 1)
-        low = fd + 1
-    libc.close_range(low)
 
 
 def accept(listener: _socket.socket) -> _socket.socket:
@@ -157,10 +102,15 @@ def is_running(place: str) -> bool:
 
 
 class Conversation:
-    """A connection to the supervisor, which is started where there is none."""
+    """A connection to the supervisor at a place.
 
-    def __init__(self, place: str) -> None:
+    ``start`` is called where there is none; it gets the place.
+    """
+
+    def __init__(self, place: str, start: Callable[[str], None] = lambda _place: None) -> None:
         self._place = place
+        self._start = start
+        self._asked: tuple[dict[str, Any], Sequence[int]] = ({}, ())
         self._channel = self._reach()
 
     def _reach(self) -> _socket.socket:
@@ -174,27 +124,34 @@ class Conversation:
                         f"network supervisor: {error.strerror}: no answer",
                         hint=f"look at who holds {self._place}/{LOCK}",
                     ) from None
-            ensure(self._place)
+            self._start(self._place)
             time.sleep(_PAUSE)
 
     def send(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send one request.  A supervisor that ends at this moment is replaced."""
+        """Send one request; its descriptors stay open until it is answered."""
+        self._asked = (packet, fds)
         try:
             packets.send(self._channel, packet, fds)
         except OSError:
-            self._channel.close()
-            self._channel = self._reach()
-            packets.send(self._channel, packet, fds)
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """The supervisor ended at this very moment: ask its successor."""
+        self._channel.close()
+        self._channel = self._reach()
+        packets.send(self._channel, *self._asked)
 
     def receive(self) -> tuple[dict[str, Any], list[int]]:
         """The answer and its descriptors; raises the error that it tells of."""
-        self._channel.settimeout(None)
-        answer, fds = packets.receive(self._channel)
-        if not answer:
-            raise HostError(f"network supervisor: {self._last_words()}", hint="try again")
-        if "error" in answer:
-            raise _revived(answer)
-        return answer, fds
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._ask_again()
+            answer, fds = packets.receive(self._channel)
+            if "error" in answer:
+                raise _revived(answer)
+            if answer:
+                return answer, fds
+        raise HostError(f"network supervisor: {self._last_words()}", hint="try again")
 
     def _last_words(self) -> str:
         try:

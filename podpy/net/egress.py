@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import _socket
 import time
-from contextlib import suppress
 
-from podpy.errors import HostError
+from podpy.errors import HostError, suppress
 from podpy.kernel import nftables
 from podpy.net import allowance, ruleset, slirp
 from podpy.net.denials import Denials

@@ -8,9 +8,7 @@ plug before its name.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
-from podpy.errors import Conflict, NotFound
+from podpy.errors import Conflict, NotFound, suppress
 from podpy.model import Attachment, Endpoint, Network, PortMapping
 from podpy.net.dns import Resolver
 from podpy.net.egress import Egress

@@ -18,8 +18,8 @@ import _socket
 import errno
 import resource
 import time
-from contextlib import suppress
 
+from podpy.errors import suppress
 from podpy.kernel.loop import IN
 from podpy.net.streams import Connection
 from podpy.records import record

@@ -19,10 +19,9 @@ import errno
 import fcntl
 import os
 from _struct import pack
-from contextlib import suppress
 
 from podpy import files
-from podpy.errors import HostError
+from podpy.errors import HostError, suppress
 from podpy.kernel import libc, netlink, process, userns
 from podpy.net import packets
 

@@ -8,9 +8,8 @@ can; a relay serves the others, and those clients that a helper's leg leaves out
 from __future__ import annotations
 
 import _socket
-from contextlib import suppress
 
-from podpy.errors import PodpyError
+from podpy.errors import PodpyError, suppress
 from podpy.net import ports
 from podpy.net.carriers import Forward
 from podpy.net.forward import Target

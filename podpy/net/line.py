@@ -12,10 +12,9 @@ import _signal
 import os
 import select
 import time
-from contextlib import suppress
 
 from podpy import files
-from podpy.errors import HostError, PodpyError
+from podpy.errors import HostError, PodpyError, suppress
 from podpy.kernel import process
 from podpy.kernel.loop import IN
 from podpy.model import ProcessIdentity

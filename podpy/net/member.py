@@ -6,9 +6,9 @@ import _socket
 import marshal
 import os
 from binascii import crc32
-from contextlib import suppress
 
 from podpy import files
+from podpy.errors import suppress
 from podpy.kernel import netlink
 from podpy.model import Attachment, Denial, Egress, Endpoint, Network, PortMapping
 from podpy.net import packets

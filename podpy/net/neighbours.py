@@ -11,8 +11,8 @@ from __future__ import annotations
 import _socket
 from _struct import pack, unpack
 from array import array
-from contextlib import suppress
 
+from podpy.errors import suppress
 from podpy.kernel.loop import IN
 
 TYPE_CHECKING = False

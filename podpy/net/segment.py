@@ -10,9 +10,8 @@ namespace in which it has no right.
 from __future__ import annotations
 
 import _socket
-from contextlib import suppress
 
-from podpy.errors import Conflict
+from podpy.errors import Conflict, suppress
 from podpy.kernel import netlink
 from podpy.model import Endpoint
 from podpy.net import ipam

@@ -11,8 +11,8 @@ there a container answers a container.
 from __future__ import annotations
 
 import _socket
-from contextlib import suppress
 
+from podpy.errors import suppress
 from podpy.kernel import netlink
 from podpy.kernel.netlink import Rule
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import _socket
 import errno
 from _struct import pack
-from contextlib import suppress
 
+from podpy.errors import suppress
 from podpy.kernel.loop import IN, OUT
 
 TYPE_CHECKING = False

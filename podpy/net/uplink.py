@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import _socket
 import os
-from contextlib import suppress
 
 from podpy import config
-from podpy.errors import PodpyError
+from podpy.errors import PodpyError, suppress
 from podpy.kernel import netlink
 from podpy.net import carriers, line, slirp
 from podpy.net.forward import Forwarder

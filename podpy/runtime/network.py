@@ -13,7 +13,7 @@ import os
 
 from podpy.errors import Conflict
 from podpy.model import ContainerRecord, Endpoint, NetworkMode, PortMapping
-from podpy.net import client, ports, resolv, slirp
+from podpy.net import birth, client, ports, resolv, slirp
 from podpy.records import from_dict, record, replace, to_dict
 from podpy.runtime.launch import Network
 
@@ -151,7 +151,7 @@ class Bridge(Network):
 
     def plug(self, netns: int, route: int) -> None:
         self._link = {"netns": netns, "route": route}
-        self._talk = client.Conversation(self._place)
+        self._talk = client.Conversation(self._place, birth.ensure)
         packet = {"do": "attach", "registration": to_dict(self._told)}
         self._talk.send(packet, (netns, route))
 
