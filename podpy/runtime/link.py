@@ -141,13 +141,16 @@ class Link:
         if packet.startswith(b'{"'):  # JSON: B's word for an error; marshal does not begin so
             self._complain(f"it refuses: {packet.decode(errors='replace')}")
             return
-        told = marshal.loads(packet)
-        self._held["resume"] = told["resume"]
+        try:
+            told = marshal.loads(packet)
+            state, self._held["resume"] = dict(told["state"]), bytes(told["resume"])
+        except (EOFError, ValueError, TypeError, KeyError):
+            _close(fds)  # another version's word: no reason to let a container down
+            return
         self._restart = _RESTART
         if fds:
             self._close_pins()
             self._held["pins"] = fds
-        state = dict(told["state"])
         if self._held.pop("complained", False):
             state["error"] = ""
         if state:
@@ -267,8 +270,7 @@ class Link:
             poll.register(self._channel.fileno(), IN)
             if poll.poll(left * 1000):
                 packet, fds = self._receive()
-                for fd in fds:
-                    posix.close(fd)
+                _close(fds)
                 if not packet:
                     break
                 self._merge(packet, [])
@@ -279,8 +281,7 @@ class Link:
             self._held[name] = -1
 
     def _close_pins(self) -> None:
-        for fd in self._held["pins"]:
-            posix.close(fd)
+        _close(self._held["pins"])
         self._held["pins"] = []
 
     def _close_channel(self) -> None:
@@ -299,6 +300,11 @@ def descriptors(held: dict[str, Any]) -> list[int]:
 def _kept(held: dict[str, Any]) -> list[int]:
     """What goes to a new B, in this order."""
     return [*(held[name] for name in _OWN), *held["pins"]]
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        posix.close(fd)
 
 
 def _connected(place: str) -> _socket.socket:

@@ -193,6 +193,15 @@ def test_what_is_pushed_becomes_state(world: World) -> None:
     assert json.loads(channel.recv(100)) == {"do": "merged"}
 
 
+@pytest.mark.parametrize("packet", [b"x", b"\xe9", marshal.dumps({}), marshal.dumps([1])])
+def test_what_is_not_understood_does_no_harm(world: World, packet: bytes) -> None:
+    channel, _, held, state = connected(world)
+    socket.send_fds(channel, [packet], [channel.fileno()])
+    world.turn(lambda: select.select([channel], [], [], 0)[0])
+    assert held["resume"] == RESUME
+    assert not state
+
+
 def test_new_pins_replace_the_old_ones(world: World) -> None:
     channel, _, held, _ = connected(world)
     before = os.fstat(held["netns"]).st_rdev
