@@ -7,7 +7,6 @@ prove that the directory it returns belongs to the caller and to nobody else.
 from __future__ import annotations
 
 import os
-from binascii import crc32
 
 from podpy.errors import HostError
 
@@ -154,6 +153,8 @@ class Store:
         """
         if self.root == os.path.abspath(data_home()):
             return f"{self.run}/network"
+        from binascii import crc32
+
         return f"{self.run}/network.{crc32(os.fsencode(self.root)):08x}"
 
     def prepare(self) -> None:
