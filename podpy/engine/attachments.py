@@ -8,8 +8,8 @@ Two spellings are known, podman's ``NAME:ip=10.1.2.3,alias=db`` and docker's
 from __future__ import annotations
 
 from podpy.errors import UsageError
-from podpy.model import Attachment
 from podpy.net import ipam
+from podpy.netmodel import Attachment
 from podpy.records import replace
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from podpy.engine.options import ContainerOptions
-    from podpy.model import Network
+    from podpy.netmodel import Network
 
 _FORM = "ip=, ip6=, mac=, alias= and interface_name="
 _DOCKER_FORM = "name=NETWORK with ip=, ip6=, mac-address=, alias= and driver-opt="

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podpy.engine.context import Context
-    from podpy.model import ContainerRecord, Endpoint, Network
+    from podpy.model import ContainerRecord
     from podpy.net.ports import Holder
+    from podpy.netmodel import Endpoint, Network
 
 
 def prepare(ctx: Context, record: ContainerRecord) -> None:

@@ -11,8 +11,9 @@ import time
 
 from podpy.engine import attachments, bridging, holding, naming, networks, selection
 from podpy.errors import Conflict, HostError, NotFound, PodpyError, StateError, UsageError
-from podpy.model import Attachment, Network, Status
+from podpy.model import Status
 from podpy.net import client, ipam
+from podpy.netmodel import Attachment, Network
 from podpy.records import record, replace
 from podpy.storage import containers, events
 

@@ -12,7 +12,8 @@ import os
 from podpy.engine import environment, namespaces, networking, security, values
 from podpy.errors import UsageError
 from podpy.kernel import capabilities, seccomp, signals
-from podpy.model import ContainerRecord, ImageConfig, LogConfig, NetworkMode, UserNamespace
+from podpy.model import ContainerRecord, ImageConfig, LogConfig, UserNamespace
+from podpy.netmodel import NetworkMode
 from podpy.records import record, replace
 from podpy.runtime import spec, terminal
 

@@ -14,14 +14,14 @@ from their first address on.
 from __future__ import annotations
 
 from podpy.errors import UsageError
-from podpy.model import Egress
 from podpy.net import ipam
+from podpy.netmodel import Egress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from podpy.model import Network
+    from podpy.netmodel import Network
 
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 _LABEL_LIMIT, _NAME_LIMIT = 63, 253

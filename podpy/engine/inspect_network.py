@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podpy.engine.context import Context
-    from podpy.model import Attachment, Container, ContainerRecord, Denial, Endpoint, PortMapping
+    from podpy.model import Container, ContainerRecord
+    from podpy.netmodel import Attachment, Denial, Endpoint, PortMapping
 
 _NOTHING: dict[str, Any] = {
     "EndpointID": "",

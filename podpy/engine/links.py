@@ -18,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from podpy.model import Container, ContainerRecord, Endpoint
+    from podpy.model import Container, ContainerRecord
+    from podpy.netmodel import Endpoint
     from podpy.paths import Store
 
 # What every container has of its own, so that nobody asks for the other's.

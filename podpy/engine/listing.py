@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podpy.engine.context import Context
-    from podpy.model import Container, PortMapping
+    from podpy.model import Container
+    from podpy.netmodel import PortMapping
 
 
 @record

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from podpy.engine.context import Context
-    from podpy.model import Container, ContainerRecord, Endpoint, Network
+    from podpy.model import Container, ContainerRecord
+    from podpy.netmodel import Endpoint, Network
 
 
 def write(

@@ -7,8 +7,8 @@ import time
 
 from podpy.engine import attachments, networks, values
 from podpy.errors import Conflict, UsageError
-from podpy.model import Network, Subnet
 from podpy.net import ipam
+from podpy.netmodel import Network, Subnet
 from podpy.records import record, replace
 from podpy.storage import events
 from podpy.storage import networks as stored

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podpy.engine.context import Context
-    from podpy.model import Container, Endpoint, Network, Subnet
+    from podpy.model import Container
+    from podpy.netmodel import Endpoint, Network, Subnet
 
     Connected = Sequence[tuple[Container, Endpoint]]
 

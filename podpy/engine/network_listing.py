@@ -7,7 +7,7 @@ import time
 
 from podpy.engine import matching, networks, values
 from podpy.errors import UsageError
-from podpy.model import Network
+from podpy.netmodel import Network
 from podpy.records import record
 from podpy.storage import networks as stored
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from podpy.engine import lifecycle, network_listing, networks
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, NotFound, PodpyError, StoreError, UsageError
-from podpy.model import Network
+from podpy.netmodel import Network
 from podpy.storage import events
 from podpy.storage import networks as stored
 

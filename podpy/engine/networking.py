@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from podpy.engine import publishing
 from podpy.errors import NotFound, PodpyError, UsageError
-from podpy.model import Attachment, NetworkMode
 from podpy.net import slirp
+from podpy.netmodel import Attachment, NetworkMode
 from podpy.records import replace
 
 TYPE_CHECKING = False
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
-    from podpy.model import ContainerRecord, Egress, ImageConfig, Network
+    from podpy.model import ContainerRecord, ImageConfig
+    from podpy.netmodel import Egress, Network
     from podpy.settings import Config
 
     Attachments = tuple[Attachment, ...]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from podpy.errors import Ambiguous, StoreError, UsageError
-from podpy.model import Network, Subnet
+from podpy.netmodel import Network, Subnet
 from podpy.records import replace
 from podpy.storage import containers
 from podpy.storage import networks as stored

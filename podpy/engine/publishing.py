@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from podpy.engine.options import ContainerOptions
-    from podpy.model import PortMapping
+    from podpy.netmodel import PortMapping
 
     Parse = Callable[[str], tuple[PortMapping, ...]]
 

@@ -14,7 +14,8 @@ from podpy.engine import payload, rootfs
 from podpy.errors import HostError, StateError
 from podpy.kernel import libc, process
 from podpy.kernel.userns import IdMap
-from podpy.model import ContainerState, NetworkMode, Status
+from podpy.model import ContainerState, Status
+from podpy.netmodel import NetworkMode
 from podpy.records import replace, to_dict
 from podpy.runtime import launch, network, spec, supervisor
 from podpy.storage import containers, events
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from podpy.engine.filling import Fill
     from podpy.engine.handed import Handed
     from podpy.kernel.mounts import Operation
-    from podpy.model import ContainerRecord, PortMapping, ProcessIdentity
+    from podpy.model import ContainerRecord, ProcessIdentity
+    from podpy.netmodel import PortMapping
     from podpy.paths import Store
 
 _ALL_NEW = {

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from podpy.engine.namespaces import Ranges
-    from podpy.model import ContainerRecord, Network, PortMapping
+    from podpy.model import ContainerRecord
+    from podpy.netmodel import Network, PortMapping
 
 
 @record

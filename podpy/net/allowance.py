@@ -1,6 +1,6 @@
 """An egress policy as it is applied: which names may be asked, what their answers open.
 
-The rules of :class:`podpy.model.Egress` are grouped by port, since the packet
+The rules of :class:`podpy.netmodel.Egress` are grouped by port, since the packet
 filter has one pair of sets for each group: ranges that stand from the start,
 and addresses that names were found to have.
 
@@ -19,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from podpy.model import Egress
     from podpy.net.ipam import Range
+    from podpy.netmodel import Egress
 
 ANY_PORT = 0
 

@@ -35,11 +35,12 @@ from podpy import files
 from podpy.errors import NotFound, PodpyError, suppress
 from podpy.kernel import cgroup, process
 from podpy.kernel.loop import IN, Loop
-from podpy.model import Attachment, Network, ProcessIdentity
+from podpy.model import ProcessIdentity
 from podpy.net import client, packets
 from podpy.net.fabric import Fabric
 from podpy.net.inner import Inner
 from podpy.net.member import Member
+from podpy.netmodel import Attachment, Network
 from podpy.records import from_dict, to_dict
 
 TYPE_CHECKING = False

@@ -21,9 +21,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from podpy.model import PortMapping
     from podpy.net.helper import Helper
     from podpy.net.inner import Inner
+    from podpy.netmodel import PortMapping
 
 DEVICE, HOST_DEVICE = "tap0", "tap1"
 GATEWAY6 = "fe80::2"  # libslirp's router, and the one that pasta is given

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from podpy.model import Attachment, Network
+    from podpy.netmodel import Attachment, Network
 
 LOCK = "lock"
 SOCKET = "socket"

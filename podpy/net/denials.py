@@ -15,8 +15,8 @@ from _struct import pack, unpack_from
 
 from podpy.kernel import netlink, nftables
 from podpy.kernel.loop import IN
-from podpy.model import Denial
 from podpy.net import ruleset
+from podpy.netmodel import Denial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

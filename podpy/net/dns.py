@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from podpy.kernel.loop import Loop
-    from podpy.model import Network
     from podpy.net.dnsserver import Reply
     from podpy.net.dnswire import Question
     from podpy.net.names import Asker
     from podpy.net.upstream import Opener
+    from podpy.netmodel import Network
 
     class Policy(Protocol):
         """What the egress policy has to do with names."""

@@ -25,12 +25,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from podpy import model
+    from podpy import netmodel
     from podpy.kernel.loop import Loop
-    from podpy.model import Denial, Endpoint
     from podpy.net.allowance import Group
     from podpy.net.inner import Inner
     from podpy.net.ipam import Range
+    from podpy.netmodel import Denial, Endpoint
 
 _FLOOR, _CEILING = 60, 86400  # seconds that an address lives at least and at most
 _MARGIN = 1.0  # seconds before its end in which an element is not counted on
@@ -58,7 +58,7 @@ class Egress:
         self._tables: nftables.Nftables | None = None
 
     def apply(
-        self, container: str, plugs: Iterable[tuple[str, Endpoint]], policy: model.Egress,
+        self, container: str, plugs: Iterable[tuple[str, Endpoint]], policy: netmodel.Egress,
         denied: Iterable[Denial] = (),
     ) -> None:  # fmt: skip
         """Put the policy in force on the interfaces ``(device, endpoint)`` of a container.

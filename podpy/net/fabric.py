@@ -9,12 +9,12 @@ plug before its name.
 from __future__ import annotations
 
 from podpy.errors import Conflict, NotFound, suppress
-from podpy.model import Attachment, Endpoint, Network, PortMapping
 from podpy.net.dns import Resolver
 from podpy.net.egress import Egress
 from podpy.net.gateways import Gateways
 from podpy.net.segment import Segment, set_default_routes
 from podpy.net.uplink import Uplink
+from podpy.netmodel import Attachment, Endpoint, Network, PortMapping
 from podpy.records import from_dict, replace
 
 TYPE_CHECKING = False

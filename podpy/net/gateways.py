@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from podpy.model import Network
     from podpy.net.inner import Inner
+    from podpy.netmodel import Network
 
 PORT = 53
 _QUEUE = 64

@@ -10,7 +10,7 @@ from __future__ import annotations
 import _socket
 
 from podpy.errors import Conflict, UsageError
-from podpy.model import Subnet
+from podpy.netmodel import Subnet
 from podpy.records import record, replace
 
 TYPE_CHECKING = False

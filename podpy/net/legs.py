@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from podpy.kernel.loop import Loop
     from podpy.kernel.netlink import Rule
-    from podpy.model import PortMapping
     from podpy.net.carriers import Forwarding
     from podpy.net.forward import DatagramPort, Forwarder, StreamPort
     from podpy.net.inner import Inner
+    from podpy.netmodel import PortMapping
 
 _RETRY = 1.0  # seconds between two tries for a port that somebody took while no helper had it
 _TAKEOVER = 5.0  # seconds until what a predecessor published and nobody claims is taken back

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from podpy.model import PortMapping
+    from podpy.netmodel import PortMapping
 
 _LOOPBACK = "127.0.0.1"
 _INT = 4

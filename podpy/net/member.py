@@ -10,8 +10,8 @@ from binascii import crc32
 from podpy import files
 from podpy.errors import suppress
 from podpy.kernel import netlink
-from podpy.model import Attachment, Denial, Egress, Endpoint, Network, PortMapping
 from podpy.net import packets
+from podpy.netmodel import Attachment, Denial, Egress, Endpoint, Network, PortMapping
 from podpy.records import from_dict, replace, to_dict
 
 TYPE_CHECKING = False

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from podpy.model import Network
+    from podpy.netmodel import Network
 
 SHORT_ID = 12
 _LONGEST, _LONGEST_LABEL = 253, 63

@@ -13,9 +13,9 @@ import os
 from podpy import files
 from podpy.errors import HostError, UsageError
 from podpy.kernel import netlink
-from podpy.model import PortMapping
 from podpy.net import ports
 from podpy.net.helper import Helper, locate, open_log, spawn_with_parent
+from podpy.netmodel import PortMapping
 from podpy.records import record
 
 TYPE_CHECKING = False

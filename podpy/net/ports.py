@@ -12,7 +12,7 @@ import errno
 import os
 
 from podpy.errors import Conflict, HostError, PodpyError, UsageError
-from podpy.model import PortMapping
+from podpy.netmodel import PortMapping
 from podpy.records import replace
 
 TYPE_CHECKING = False

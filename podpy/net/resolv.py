@@ -22,7 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from podpy.model import ContainerRecord, Endpoint, Network
+    from podpy.model import ContainerRecord
+    from podpy.netmodel import Endpoint, Network
 
 HOSTS = "/etc/hosts"
 RESOLV_CONF = "/etc/resolv.conf"

@@ -13,8 +13,8 @@ import _socket
 
 from podpy.errors import Conflict, suppress
 from podpy.kernel import netlink
-from podpy.model import Endpoint
 from podpy.net import ipam
+from podpy.netmodel import Endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podpy.kernel.netlink import Route
-    from podpy.model import Attachment, Network, Subnet
     from podpy.net.uplink import HostAccess
+    from podpy.netmodel import Attachment, Network, Subnet
 
 # A table's number is that of its bridge's interface on top of this: the same after a takeover.
 _TABLES = 10000

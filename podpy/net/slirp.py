@@ -15,9 +15,9 @@ import os
 from podpy import files
 from podpy.errors import HostError, UsageError
 from podpy.kernel import process
-from podpy.model import PortMapping
 from podpy.net import ports
 from podpy.net.helper import Helper, boolean, locate, open_log
+from podpy.netmodel import PortMapping
 from podpy.records import record
 
 TYPE_CHECKING = False

@@ -19,7 +19,7 @@ from podpy.kernel.netlink import Rule
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.kernel.netlink import Route
-    from podpy.model import PortMapping
+    from podpy.netmodel import PortMapping
 
 TABLE = 9000
 PRIORITY = 9000  # before the rules of the bridges

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from podpy.kernel.loop import Loop
-    from podpy.model import PortMapping
     from podpy.net.carriers import Carrier
     from podpy.net.inner import Inner
+    from podpy.netmodel import PortMapping
 
 
 @record

@@ -24,7 +24,8 @@ import time
 from podpy import files
 from podpy.errors import PodpyError
 from podpy.kernel import libc, process, userns
-from podpy.model import ContainerState, Endpoint, PortMapping, ProcessIdentity, Status
+from podpy.model import ContainerState, ProcessIdentity, Status
+from podpy.netmodel import Endpoint, PortMapping
 from podpy.records import record, replace, to_dict
 from podpy.runtime import channel, init, placement, supervisor
 from podpy.runtime.channel import Channel

@@ -40,6 +40,7 @@ _SUPERVISOR = (
 _SWEEP = (
     "errors",
     "records",
+    "netmodel",
     "model",
     "paths",
     "files",

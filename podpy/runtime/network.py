@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 
 from podpy.errors import Conflict
-from podpy.model import ContainerRecord, Endpoint, NetworkMode, PortMapping
+from podpy.model import ContainerRecord
 from podpy.net import birth, client, ports, resolv, slirp
+from podpy.netmodel import Endpoint, NetworkMode, PortMapping
 from podpy.records import from_dict, record, replace, to_dict
 from podpy.runtime.launch import Network
 

@@ -36,14 +36,8 @@ import os
 from podpy import files
 from podpy.errors import Ambiguous, Conflict, HostError, NotFound, StoreError, UsageError
 from podpy.kernel import process
-from podpy.model import (
-    Container,
-    ContainerRecord,
-    LogConfig,
-    NetworkMode,
-    ProcessIdentity,
-    UserNamespace,
-)
+from podpy.model import Container, ContainerRecord, LogConfig, ProcessIdentity, UserNamespace
+from podpy.netmodel import NetworkMode
 from podpy.records import from_dict, replace, to_dict
 from podpy.storage import staging, states
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from podpy.model import ContainerRecord, Network
+    from podpy.model import ContainerRecord
+    from podpy.netmodel import Network
     from podpy.paths import Store
 
 _LIMIT = 4 << 20  # bytes: some 10,000 events

@@ -10,7 +10,7 @@ import os
 
 from podpy import files, records
 from podpy.errors import Conflict, NotFound, StoreError, UsageError
-from podpy.model import Network
+from podpy.netmodel import Network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import pytest
 from podpy.errors import Conflict, HostError
 from podpy.kernel import netlink
 from podpy.kernel.netlink import Route, Rule, Veth
-from podpy.model import Attachment, Network, Subnet
 from podpy.net.inner import Inner
 from podpy.net.segment import Segment
+from podpy.netmodel import Attachment, Network, Subnet
 
 NETWORK = Network(
     name="blue",

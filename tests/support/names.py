@@ -14,8 +14,8 @@ from pathlib import Path
 import dnslib
 
 from podpy.kernel.loop import IN, Loop
-from podpy.model import Network, Subnet
 from podpy.net.dns import Resolver
+from podpy.netmodel import Network, Subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

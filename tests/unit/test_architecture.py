@@ -19,7 +19,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "podpy"
 
 LEVELS = (
-    {"errors", "records", "model", "files", "paths", "settings", "config", "conffiles", "version"},
+    {
+        "errors",
+        "records",
+        "netmodel",
+        "model",
+        "files",
+        "paths",
+        "settings",
+        "config",
+        "conffiles",
+        "version",
+    },
     {"kernel"},
     {"runtime", "build", "registry", "storage", "net"},
     {"engine"},

@@ -16,11 +16,11 @@ from podpy.model import (
     ContainerRecord,
     ContainerState,
     LogConfig,
-    NetworkMode,
     ProcessIdentity,
     Status,
     UserNamespace,
 )
+from podpy.netmodel import NetworkMode
 from podpy.paths import Store
 from podpy.records import to_dict
 from podpy.storage import containers, nicknames, states

@@ -11,8 +11,9 @@ from podpy.engine import draft, security
 from podpy.engine.options import ContainerOptions
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import HostError, NotFound, UsageError
-from podpy.model import ContainerRecord, Image, ImageConfig, Network, Platform, Ulimit
+from podpy.model import ContainerRecord, Image, ImageConfig, Platform, Ulimit
 from podpy.net import ports
+from podpy.netmodel import Network
 from podpy.records import replace
 from podpy.settings import Config, ContainerDefaults
 

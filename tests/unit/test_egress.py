@@ -11,11 +11,11 @@ from podpy.engine import egress
 from podpy.errors import UsageError
 from podpy.kernel.loop import Loop
 from podpy.kernel.nftables import Batch
-from podpy.model import Denial, Egress, Network
 from podpy.net import allowance, ruleset
 from podpy.net.allowance import Group
 from podpy.net.denials import MOST, Denials, destination
 from podpy.net.ruleset import Plug
+from podpy.netmodel import Denial, Egress, Network
 
 
 def groups(*rules: str) -> dict[int, Group]:

@@ -11,7 +11,8 @@ import pytest
 from podpy.engine import events as engine
 from podpy.engine.context import Context
 from podpy.errors import UsageError
-from podpy.model import ContainerRecord, LogConfig, NetworkMode, UserNamespace
+from podpy.model import ContainerRecord, LogConfig, UserNamespace
+from podpy.netmodel import NetworkMode
 from podpy.paths import Store
 from podpy.runtime import diary
 from podpy.settings import Config

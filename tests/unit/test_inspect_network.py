@@ -9,20 +9,8 @@ import pytest
 
 from podpy.engine import inspect_network
 from podpy.engine.context import Context
-from podpy.model import (
-    Attachment,
-    Container,
-    ContainerRecord,
-    ContainerState,
-    Denial,
-    Egress,
-    Endpoint,
-    LogConfig,
-    NetworkMode,
-    PortMapping,
-    Status,
-    UserNamespace,
-)
+from podpy.model import Container, ContainerRecord, ContainerState, LogConfig, Status, UserNamespace
+from podpy.netmodel import Attachment, Denial, Egress, Endpoint, NetworkMode, PortMapping
 from podpy.paths import Store
 from podpy.records import replace
 from podpy.settings import Config

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from podpy.errors import Conflict, UsageError
-from podpy.model import Subnet
 from podpy.net import ipam
+from podpy.netmodel import Subnet
 
 
 def subnet(text: str, **more: object) -> Subnet:

@@ -10,17 +10,8 @@ import pytest
 from podpy.engine import links
 from podpy.errors import NotFound, StateError
 from podpy.kernel import process
-from podpy.model import (
-    Attachment,
-    ContainerRecord,
-    ContainerState,
-    Endpoint,
-    LogConfig,
-    NetworkMode,
-    PortMapping,
-    Status,
-    UserNamespace,
-)
+from podpy.model import ContainerRecord, ContainerState, LogConfig, Status, UserNamespace
+from podpy.netmodel import Attachment, Endpoint, NetworkMode, PortMapping
 from podpy.paths import Store
 from podpy.records import to_dict
 from podpy.storage import containers

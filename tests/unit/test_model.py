@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from podpy import files
-from podpy.model import ContainerState, PortMapping, ProcessIdentity, Status
+from podpy.model import ContainerState, ProcessIdentity, Status
+from podpy.netmodel import PortMapping
 from podpy.records import from_dict, record, replace, to_dict
 
 

@@ -10,18 +10,9 @@ from podpy.engine import networking, publishing
 from podpy.engine.options import ContainerOptions
 from podpy.engine.surroundings import Surroundings
 from podpy.errors import NotFound, PodpyError, UsageError
-from podpy.model import (
-    Attachment,
-    ContainerRecord,
-    Egress,
-    ImageConfig,
-    LogConfig,
-    Network,
-    NetworkMode,
-    Subnet,
-    UserNamespace,
-)
+from podpy.model import ContainerRecord, ImageConfig, LogConfig, UserNamespace
 from podpy.net import ports
+from podpy.netmodel import Attachment, Egress, Network, NetworkMode, Subnet
 from podpy.records import replace
 from podpy.settings import Config, ContainerDefaults, EngineDefaults, NetworkDefaults
 

@@ -18,7 +18,7 @@ from podpy.engine import (
 from podpy.engine.context import Context
 from podpy.engine.network_creation import CreateOptions
 from podpy.errors import Ambiguous, Conflict, NotFound, StoreError, UsageError
-from podpy.model import Subnet
+from podpy.netmodel import Subnet
 from podpy.paths import Store
 from podpy.settings import Config, NetworkDefaults
 from podpy.storage import events

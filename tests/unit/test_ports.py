@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from podpy.errors import Conflict, HostError, UsageError
-from podpy.model import PortMapping
 from podpy.net import ports
+from podpy.netmodel import PortMapping
 
 
 def mapping(

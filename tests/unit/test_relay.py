@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from podpy.model import PortMapping
 from podpy.net import ports, relay
+from podpy.netmodel import PortMapping
 
 
 def bound(*, inner: bool = False) -> socket.socket:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from podpy.errors import UsageError
-from podpy.model import ContainerRecord, Endpoint, LogConfig, Network, NetworkMode, UserNamespace
+from podpy.model import ContainerRecord, LogConfig, UserNamespace
 from podpy.net import resolv
+from podpy.netmodel import Endpoint, Network, NetworkMode
 
 HOST = """\
 # made by hand

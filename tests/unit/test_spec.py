@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from podpy.kernel.mounts import Bind, Filesystem, Mask, Overlay, ReadOnly, Symlink
-from podpy.model import ContainerRecord, LogConfig, Mount, NetworkMode, UserNamespace
+from podpy.model import ContainerRecord, LogConfig, Mount, UserNamespace
+from podpy.netmodel import NetworkMode
 from podpy.records import replace
 from podpy.runtime import spec
 

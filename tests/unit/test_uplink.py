@@ -12,10 +12,10 @@ import pytest
 
 from podpy.errors import Conflict, UsageError
 from podpy.kernel.loop import Loop
-from podpy.model import PortMapping
 from podpy.net import carriers, neighbours, ports
 from podpy.net.forward import Forwarder
 from podpy.net.legs import Legs
+from podpy.netmodel import PortMapping
 
 V4, V6 = "127.0.0.1", "::1"
 A, B = "a" * 64, "b" * 64
