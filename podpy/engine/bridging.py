@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from podpy.engine import naming, networks
+from podpy.errors import UsageError
 from podpy.net import birth, client, resolv
 from podpy.records import to_dict
 from podpy.runtime import network
@@ -37,6 +38,12 @@ def driver(ctx: Context, record: ContainerRecord, holder: Holder) -> network.Bri
     ``holder`` may name the container that has a used port.
     """
     found = [networks.find(ctx, attachment.network) for attachment in record.networks]
+    if record.ports and all(network.internal for network in found):
+        raise UsageError(
+            f"--publish {record.ports[0].container_port}: nobody outside reaches a container "
+            f"on internal networks only ({', '.join(network.name for network in found)})",
+            hint="connect it to a network without --internal, too, or publish no ports",
+        )
     told = client.Registration(
         container=record.id,
         name=record.name,
