@@ -85,6 +85,9 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 # --- seccomp(2) ---
 SECCOMP_SET_MODE_FILTER = 1
 
+# --- setsockopt(2) ---
+SOL_SOCKET, SO_ATTACH_FILTER = 1, 26
+
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 #: Numbers of the calls that differ between architectures; those above 424 do not.
@@ -115,6 +118,10 @@ _sethostname = _libc.sethostname
 _sethostname.argtypes = [_char_p, ctypes.c_size_t]
 _setdomainname = _libc.setdomainname
 _setdomainname.argtypes = [_char_p, ctypes.c_size_t]
+
+
+_setsockopt = _libc.setsockopt
+_setsockopt.argtypes = [_int, _int, _int, _void_p, ctypes.c_uint]
 
 
 def _fail(path: str = "") -> OSError:
@@ -320,6 +327,15 @@ def seccomp_set_filter(program: bytes) -> None:
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, _void_p))
     _call("seccomp", SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(fprog))
+
+
+def attach_filter(fd: int, program: bytes) -> None:
+    """socket(7), ``SO_ATTACH_FILTER``: a packet filter of BPF instructions of 8 bytes each."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, _void_p))
+    size = ctypes.sizeof(fprog)
+    if _setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, ctypes.byref(fprog), size):
+        raise _fail()
 
 
 def join_session_keyring(name: str) -> None:

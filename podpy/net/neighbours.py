@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import _socket
 from _struct import pack, unpack
-from array import array
 
 from podpy.errors import suppress
+from podpy.kernel import libc
 from podpy.kernel.loop import IN
 
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from podpy.net.inner import Inner
 
 ETH_P_IPV6 = 0x86DD
-SO_ATTACH_FILTER = 26
 SOLICITATION, ADVERTISEMENT = 135, 136
 _ETHERNET, _IPV6, _MESSAGE = 14, 40, 24
 _LEAST = _ETHERNET + _IPV6 + _MESSAGE
@@ -47,7 +46,9 @@ class Neighbours:
         self._loop = loop
         self._packets = inner.open(_socket.AF_PACKET, _socket.SOCK_RAW, bind=(device, ETH_P_IPV6))
         self._packets.setblocking(False)
-        _attach(self._packets)
+        libc.attach_filter(
+            self._packets.fileno(), b"".join(pack("=HBBI", *each) for each in _FILTER)
+        )
         self._mac: bytes = self._packets.getsockname()[4]
         loop.watch(self._packets.fileno(), IN, lambda _fd, _events: self._hear())
 
@@ -88,9 +89,3 @@ def _checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
-
-
-def _attach(packets: _socket.socket) -> None:
-    program = array("B", b"".join(pack("=HBBI", *each) for each in _FILTER))
-    address, _ = program.buffer_info()
-    packets.setsockopt(_socket.SOL_SOCKET, SO_ATTACH_FILTER, pack("HP", len(_FILTER), address))
