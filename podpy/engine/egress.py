@@ -14,7 +14,7 @@ from their first address on.
 from __future__ import annotations
 
 from podpy.errors import UsageError
-from podpy.net import ipam
+from podpy.net import allowance, ipam, resolv
 from podpy.netmodel import Egress
 
 TYPE_CHECKING = False
@@ -47,7 +47,9 @@ def _rule(text: str) -> str:
     else:
         name, colon, port = text.partition(":")
         target, port = _target(name, text), _port(port, text) if colon else ""
-    return _spelled(target, port)
+    if not port:
+        return target
+    return f"[{target}]:{port}" if ":" in target else f"{target}:{port}"
 
 
 def _bracketed(text: str) -> tuple[str, str]:
@@ -107,36 +109,16 @@ def in_force(
 ) -> Egress:
     """The policy with the addresses of what stands in the container's own hosts file.
 
-    Nobody asks a resolver for those names.  ``hosts`` are addresses with names.
-    All other names are opened by the answers of the networks' resolvers, so
-    there must be one.
+    ``hosts`` are addresses with names.  All other names are opened by the
+    answers of the networks' resolvers, so there must be one.
     """
-    known = [(address, {name.lower() for name in names}) for address, names in hosts]
-    added, unknown = [], []
-    for rule in allowed.rules:
-        name, port = _name_of(rule)
-        found = [address for address, names in known if name in names] if name else []
-        added += [_spelled(address, port) for address in found]
-        if name and not found:
-            unknown.append(rule)
-    if unknown and not any(network.dns for network in networks):
+    listed, found = tuple(hosts), tuple(networks)
+    unknown = allowance.names(allowed) - {name.lower() for _, names in listed for name in names}
+    if any(network.host_loopback for network in found):
+        unknown -= set(resolv.HOST_NAMES)
+    if unknown and not any(network.dns for network in found):
         raise UsageError(
-            f"--egress {unknown[0]}: none of the container's networks resolves names",
+            f"--egress {min(unknown)}: none of the container's networks resolves names",
             hint="list addresses, or create the network without --disable-dns",
         )
-    return Egress(rules=tuple(dict.fromkeys((*allowed.rules, *added))))
-
-
-def _name_of(rule: str) -> tuple[str, str]:
-    """The host's name and the port of a rule; both are empty for addresses."""
-    name, _, port = rule.partition(":")
-    is_address = rule.startswith("[") or rule.count(":") > 1 or "/" in rule
-    if is_address or name.rpartition(".")[2].isdigit():
-        return "", ""
-    return name, port
-
-
-def _spelled(target: str, port: str) -> str:
-    if not port:
-        return target
-    return f"[{target}]:{port}" if ":" in target else f"{target}:{port}"
+    return allowance.with_hosts(allowed, listed)

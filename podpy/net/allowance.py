@@ -13,7 +13,7 @@ itself; private addresses only for a host named in full, not by a wildcard.
 from __future__ import annotations
 
 from podpy.net import ipam
-from podpy.records import record
+from podpy.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +78,32 @@ def groups(policy: Egress) -> tuple[Group, ...]:
         target, port = _split(rule)
         by_port.setdefault(port, []).append(target)
     return tuple(_group(port, by_port[port]) for port in sorted(by_port))
+
+
+def with_hosts(policy: Egress, hosts: Iterable[tuple[str, Iterable[str]]]) -> Egress:
+    """The policy with the addresses of listed names that stand in a hosts file.
+
+    Nobody asks the resolver for those.  ``hosts`` are addresses with names.
+    """
+    known = [(address, {name.lower() for name in names}) for address, names in hosts]
+    added = []
+    for rule in policy.rules:
+        target, port = _split(rule)
+        found = [address for address, names in known if target in names]
+        added += [_spelled(address, port) for address in found]
+    return replace(policy, rules=tuple(dict.fromkeys((*policy.rules, *added))))
+
+
+def names(policy: Egress) -> set[str]:
+    """The hosts and wildcards that a policy lists."""
+    targets = {_split(rule)[0] for rule in policy.rules}
+    return {target for target in targets if target.startswith("*.") or not _is_address(target)}
+
+
+def _spelled(target: str, port: int) -> str:
+    if port == ANY_PORT:
+        return target
+    return f"[{target}]:{port}" if ":" in target else f"{target}:{port}"
 
 
 def _group(port: int, targets: Iterable[str]) -> Group:

@@ -17,7 +17,7 @@ import time
 
 from podpy.errors import HostError, suppress
 from podpy.kernel import nftables
-from podpy.net import allowance, ruleset, slirp
+from podpy.net import allowance, carriers, ruleset
 from podpy.net.denials import Denials
 from podpy.records import record
 
@@ -86,7 +86,8 @@ class Egress:
         if guarded.table in standing:
             chains = tables.chains(guarded.table)
         else:
-            ruleset.add_policy(batch, guarded.groups, self._closed(), container[:12])
+            closed = self._closed(guarded.groups)
+            ruleset.add_policy(batch, guarded.groups, closed, container[:12])
         ruleset.change_plugs(batch, chains, plugs)
         # What stood before goes last: until then both are in force.
         for name in standing:
@@ -99,11 +100,20 @@ class Egress:
                 self._delete(guarded.table)  # a part of a policy is none
             raise
 
-    def _closed(self) -> tuple[Range, ...]:
-        """What no rule opens: also where the uplink's helper answers for itself."""
-        route = self._inner.route
-        uplink = route.index(slirp.DEVICE)
-        return allowance.CLOSED + allowance.ranges(*(route.subnets(uplink) if uplink else ()))
+    def _closed(self, groups: Iterable[Group]) -> tuple[Range, ...]:
+        """What no rule opens: also where the uplink's helper answers for itself.
+
+        And the way to the host's loopback, unless a rule is about that alone.
+        """
+        host = self._subnets(carriers.HOST_DEVICE)
+        listed = [each for group in groups for each in group.ranges]
+        if any(each.is_within(subnet) for each in listed for subnet in host):
+            host = ()
+        return allowance.CLOSED + self._subnets(carriers.DEVICE) + host
+
+    def _subnets(self, device: str) -> tuple[Range, ...]:
+        index = self._inner.route.index(device)
+        return allowance.ranges(*self._inner.route.subnets(index)) if index else ()
 
     def _plugs(self, plugs: Iterable[tuple[str, Endpoint]]) -> Iterator[ruleset.Plug]:
         """The plugs that are there, as the rules see them."""

@@ -9,6 +9,7 @@ plug before its name.
 from __future__ import annotations
 
 from podpy.errors import Conflict, NotFound, suppress
+from podpy.net import allowance, resolv
 from podpy.net.dns import Resolver
 from podpy.net.egress import Egress
 from podpy.net.gateways import Gateways
@@ -206,7 +207,9 @@ class Fabric:
     def _guard_plugs(self, member: Member) -> None:
         if member.egress is not None:
             plugs = [(member.device(each.interface), each) for each in member.endpoints]
-            self._guard.apply(member.container, plugs, member.egress, member.denied)
+            hosts = [(each.host, resolv.HOST_NAMES) for each in member.endpoints if each.host]
+            policy = allowance.with_hosts(member.egress, hosts)
+            self._guard.apply(member.container, plugs, policy, member.denied)
 
     def _name(self, member: Member, endpoint: Endpoint) -> None:
         self._uplink.reach(endpoint.address6)
@@ -261,7 +264,7 @@ class Fabric:
         for other in self._segments.values():
             made.keep_from(other)
             other.keep_from(made)
-        made.lead_out(self._uplink.gateways, self._uplink.index)
+        made.lead_out(self._uplink.gateways, self._uplink.index, self._uplink.hidden)
         if network.host_loopback:
             made.lead_to_host(self._uplink.reach_host())
         self._segments[network.name] = made
@@ -280,7 +283,7 @@ class Fabric:
     def _lead_out(self) -> None:
         """The uplink is there, or there again: every network's way out leads to it."""
         for segment in self._segments.values():
-            segment.lead_out(self._uplink.gateways, self._uplink.index)
+            segment.lead_out(self._uplink.gateways, self._uplink.index, self._uplink.hidden)
 
     def _tidy(self, devices: Sequence[str]) -> None:
         """Remove plugs whose container lives on without its supervisor, and unused bridges."""

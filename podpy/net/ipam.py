@@ -58,6 +58,9 @@ class Range:
     def holds(self, number: int) -> bool:
         return self.first <= number <= self.last
 
+    def is_within(self, other: Range) -> bool:
+        return self.family == other.family and other.holds(self.first) and other.holds(self.last)
+
     def overlaps(self, other: Range) -> bool:
         return self.family == other.family and (
             self.first <= other.last and other.first <= self.last

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from support import attacker, guest
+from support.matrix import greeter
 from support.podpy import Podpy
 from support.polling import eventually
 from support.world import World
@@ -277,6 +278,20 @@ def test_a_wide_range_does_not_hold_podpys_own(cage: Cage, world: World) -> None
     )
     assert are_refused(seen[:6]) and seen[6].startswith("code 5") and seen[7] == "", seen
     assert world.questions(f"bad.{TEST}") == []
+
+
+def test_the_hosts_loopback_must_be_listed_by_name(cage: Cage) -> None:
+    """On a network that leads there: no range opens it by the way."""
+    cage.podpy("network", "create", "--opt", "host_loopback=true", "homely")
+    found = []
+    with greeter("127.0.0.1") as port, greeter("127.0.0.1") as other:
+        for rule in ("10.0.0.0/8,172.16.0.0/12,192.168.0.0/16", f"host.containers.internal:{port}"):
+            words = ["--network", "homely", "--egress", rule, *guest.with_python(), cage.image]
+            probes = [("tcp", "host.containers.internal", each) for each in (port, other)]
+            script = guest.script(attacker.PROBE, json.dumps(probes))
+            seen = json.loads(cage.podpy("run", "--rm", *words, *script).stdout)
+            found.append([text for text, _ in seen])
+    assert are_refused(found[0]) and is_reached(found[1][0]) and found[1][1] in REFUSED, found
 
 
 # --- attacks -----------------------------------------------------------------

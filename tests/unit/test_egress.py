@@ -11,11 +11,12 @@ from podpy.engine import egress
 from podpy.errors import UsageError
 from podpy.kernel.loop import Loop
 from podpy.kernel.nftables import Batch
-from podpy.net import allowance, ruleset
+from podpy.net import allowance, resolv, ruleset
 from podpy.net.allowance import Group
 from podpy.net.denials import MOST, Denials, destination
 from podpy.net.ruleset import Plug
 from podpy.netmodel import Denial, Egress, Network
+from podpy.records import replace
 
 
 def groups(*rules: str) -> dict[int, Group]:
@@ -132,6 +133,14 @@ def test_names_ask_for_a_resolver() -> None:
     for rules in (named, Egress(rules=("*.org",))):
         with pytest.raises(UsageError, match="none of the container's networks resolves names"):
             egress.in_force(rules, HOSTS, [SILENT])
+
+
+def test_the_hosts_own_name_needs_no_resolver() -> None:
+    opened = replace(SILENT, host_loopback=True)
+    named = Egress(rules=("host.containers.internal:80",))
+    assert egress.in_force(named, (), [opened]) == named
+    found = allowance.with_hosts(named, [("10.0.3.2", resolv.HOST_NAMES)])
+    assert found.rules == ("host.containers.internal:80", "10.0.3.2:80")
 
 
 # --- tables ------------------------------------------------------------------
