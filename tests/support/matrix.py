@@ -25,7 +25,7 @@ from support.command import Tool
 from support.polling import eventually
 from support.world import World
 
-#: ``container`` joins one on the default bridge; of the networks, only ``own`` has IPv6.
+#: ``container`` joins one on the default bridge; ``two bridges`` have no IPv6.
 MODES = (
     "none", "host", "slirp4netns", "pasta", "bridge", "own", "two bridges", "container",
 )  # fmt: skip
