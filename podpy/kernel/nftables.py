@@ -285,14 +285,18 @@ class Batch:
             body.append(nested(9, number(1, size)))
         self._add(NEWSET, *body)
 
-    def add_elements(self, name: str, keys: Iterable[bytes], *, seconds: int = 0) -> None:
+    def add_elements(
+        self, name: str, keys: Iterable[bytes], *, seconds: int = 0, new: bool = False
+    ) -> None:
         """Elements, which live for ``seconds``; 0: for good.
 
-        Of those that are there already, a kernel before 6.12 keeps the old end.
+        Of those that are there already, a kernel before 6.12 keeps the old end;
+        ``new`` makes them a ``FileExistsError``.
         """
         life = attribute(4, pack(">Q", seconds * 1000)) if seconds else b""
         listed = [_data(1, key) + life for key in keys]
-        self._elements(NEWSETELEM, name, listed, netlink.NLM_F_CREATE)
+        flags = netlink.NLM_F_CREATE | (netlink.NLM_F_EXCL if new else 0)
+        self._elements(NEWSETELEM, name, listed, flags)
 
     def add_intervals(self, name: str, intervals: Iterable[tuple[bytes, bytes]]) -> None:
         """Sorted intervals that do not touch, both ends included."""

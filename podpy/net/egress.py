@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from podpy.netmodel import Denial, Endpoint
 
 _FLOOR, _CEILING = 60, 86400  # seconds that an address lives at least and at most
-_MARGIN = 1.0  # seconds before its end in which an element is not counted on
+_ATTEMPTS = 3
 _REMEMBERED = 2 * ruleset.ADDRESSES
 
 
@@ -86,6 +86,7 @@ class Egress:
         if guarded.table in standing:
             chains = tables.chains(guarded.table)
         else:
+            self._ends.pop(guarded.table, None)
             closed = self._closed(guarded.groups)
             ruleset.add_policy(batch, guarded.groups, closed, container[:12])
         ruleset.change_plugs(batch, chains, plugs)
@@ -203,17 +204,29 @@ class Egress:
                 self._renew(table, ruleset.names_set(group, family), key, life)
 
     def _renew(self, table: str, name: str, key: bytes, life: int) -> None:
-        """Have an element live for so long; one that lives longer is left alone."""
+        """Have an element live for so long; one that lives longer is left alone.
+
+        One that is there is made anew: a kernel before 6.12 cannot renew it.
+        """
         now = time.monotonic()
         ends = self._ends.setdefault(table, {})
         if ends.get((name, key), 0.0) >= now + life:
             return
-        batch = nftables.Batch(table)
-        if ends.get((name, key), 0.0) > now + _MARGIN:
-            batch.delete_elements(name, [key])
-        batch.add_elements(name, [key], seconds=life)
-        self._open().commit(batch)
-        ends[name, key] = now + life
+        is_there = ends.get((name, key), 0.0) > now
+        for _ in range(_ATTEMPTS):
+            batch = nftables.Batch(table)
+            if is_there:
+                batch.delete_elements(name, [key])
+            batch.add_elements(name, [key], seconds=life, new=True)
+            try:
+                self._open().commit(batch)
+            except FileExistsError:  # a supervisor before us put it there
+                is_there = True
+            except FileNotFoundError:  # it has expired at this moment
+                is_there = False
+            else:
+                ends[name, key] = now + life
+                break
         if len(ends) > _REMEMBERED:
             self._ends[table] = {each: end for each, end in ends.items() if end > now}
 

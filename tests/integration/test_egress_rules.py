@@ -120,6 +120,23 @@ def test_names_open_addresses_for_a_time(bed: Bed) -> None:
     assert "203.0.113.7 timeout 10m" in bed.elements("name443-4")
 
 
+def test_addresses_of_a_predecessor_are_renewed(bed: Bed) -> None:
+    bed.apply("example.org:443")
+    bed.guard.answered(CONTAINER, "example.org", ["203.0.113.7"], 60)
+    bed.succeed()
+    bed.apply("example.org:443")
+    bed.guard.answered(CONTAINER, "example.org", ["203.0.113.7"], 600)
+    assert "203.0.113.7 timeout 10m" in bed.elements("name443-4")
+
+
+def test_an_address_that_went_early_comes_back(bed: Bed) -> None:
+    bed.apply("example.org:443")
+    bed.guard.answered(CONTAINER, "example.org", ["203.0.113.7"], 60)
+    bed.nft("flush", "set", "netdev", bed.nft("list", "tables").split()[-1], "name443-4")
+    bed.guard.answered(CONTAINER, "example.org", ["203.0.113.7"], 70)
+    assert "203.0.113.7" in bed.elements("name443-4")
+
+
 def test_only_podpys_own_names_open_its_networks(bed: Bed) -> None:
     bed.apply("db")
     bed.guard.answered(CONTAINER, "db", ["10.99.0.3"], 60)
