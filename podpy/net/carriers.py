@@ -84,6 +84,7 @@ class Slirp:
     """slirp4netns on the shared namespace."""
 
     name = "slirp4netns"
+    hidden = ("fd00::/64",)  # libslirp's own prefix, which cannot be another one
 
     def __init__(self, directory: str, settings: slirp.Settings) -> None:
         self.settings = settings
@@ -133,6 +134,7 @@ class Pasta:
 
     name = "pasta"
     device = DEVICE
+    hidden = ()
     wants_neighbours = False
     _ADDRESS6 = "fd70:6f64:7079::100"
 

@@ -243,7 +243,7 @@ def _open(
 ) -> Answer:  # fmt: skip
     made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, protocol)
     try:
-        if family == _socket.AF_INET6:
+        if family == _socket.AF_INET6 and kind != _socket.SOCK_RAW:
             made.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
         if family in (_socket.AF_INET, _socket.AF_INET6):
             made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)

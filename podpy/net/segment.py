@@ -91,11 +91,16 @@ class Segment:
 
     # --- the ways out --------------------------------------------------------
 
-    def lead_out(self, gateways: Iterable[str], index: int) -> None:
-        """Route what is for elsewhere by the uplink; called again for each new uplink."""
+    def lead_out(self, gateways: Iterable[str], index: int, hidden: Iterable[str] = ()) -> None:
+        """Route what is for elsewhere by the uplink; called again for each new uplink.
+
+        ``hidden`` are the subnets that it cannot reach.
+        """
         if not self.network.internal:
             for gateway in gateways:
                 self._add_route(_EVERYTHING[family(gateway)], gateway=gateway, index=index)
+            for subnet in hidden:
+                self._add_route(subnet, kind=netlink.RTN_UNREACHABLE)
 
     def lead_to_host(self, access: HostAccess) -> None:
         """Route what is for the host's loopback to where that is."""

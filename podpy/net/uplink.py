@@ -84,6 +84,11 @@ class Uplink:
         return (gateway, carriers.GATEWAY6) if self._line.carrier.has_ipv6 else (gateway,)
 
     @property
+    def hidden(self) -> tuple[str, ...]:
+        """The subnets of the world that it cannot reach."""
+        return self._line.carrier.hidden if self._line and self._line.carrier.has_ipv6 else ()
+
+    @property
     def pid(self) -> int:
         """The helper's process; 0 while there is none."""
         return self._line.pid if self._line else 0
@@ -122,7 +127,10 @@ class Uplink:
         self._line.start(left)
         if left is not None and self._line.pid and carrier.forwarding:
             self._legs.found(carrier.forwarding.listed())
-        self._lead_out(carrier)
+        try:
+            self._lead_out(carrier)
+        except OSError as error:  # tried again when it is waited for
+            self._line.failure = line.told(error)
 
     def wait(self) -> None:
         """Return when the uplink is there; :class:`HostError` when it cannot be."""

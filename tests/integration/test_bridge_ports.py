@@ -38,6 +38,15 @@ import socket, sys
 client = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
 print(client.recv(100).decode())
 """
+PATIENT = """
+import errno, socket, sys
+try:
+    socket.create_connection((sys.argv[1], 80), 8)
+except TimeoutError:
+    print("silence")
+except OSError as error:
+    print("unreachable" if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH) else error)
+"""
 VISITOR = """
 import socket, sys
 try:
@@ -262,6 +271,12 @@ def test_ipv6_leads_out_of_a_private_prefix(web: Web, dual: str, world: World) -
         server = world.serve(address=address)
         assert web.visit_from(["--network", dual], address, server.port) == mine
         server.close()
+
+
+def test_what_ipv6_cannot_reach_is_told(podpy: Podpy, busybox: str, dual: str) -> None:
+    """Not after the minutes that a client waits for an answer; it can try IPv4."""
+    words = ("--rm", "--network", dual, *guest.with_python(), busybox)
+    assert podpy("run", *words, *guest.script(PATIENT, "fd00::77")).text == "unreachable"
 
 
 # --- what survives -----------------------------------------------------------

@@ -204,6 +204,28 @@ def test_an_address_is_answered_for_in_its_own_name() -> None:
     assert total % 0xFFFF == 0, "checksum"
 
 
+def unreachable(sender: str, target: str, *, kind: int = 1) -> bytes:
+    body = struct.pack("!BBHI", kind, 0, 0x1234, 0) + b"the packet that caused it"
+    ends = b"".join(socket.inet_pton(socket.AF_INET6, each) for each in (sender, target))
+    header = struct.pack("!IHBB", 6 << 28, len(body), 58, 255) + ends
+    return OURS + THEIRS + b"\x86\xdd" + header + body + b"padding"
+
+
+def test_bad_news_are_told_again() -> None:
+    target = socket.inet_pton(socket.AF_INET6, "fd77::2")
+    frame = unreachable("fe80::2", "fd77::2")
+    news, container = neighbours.bad_news(frame, {target})
+    assert (news, container) == (frame[54 : -len(b"padding")], "fd77::2")
+    for other in (
+        unreachable("2001:db8::1", "fd77::2"),  # the kernel forwards that one
+        unreachable("fe80::2", "fd77::3"),
+        unreachable("fe80::2", "fd77::2", kind=128),
+        frame[:60],
+        b"",
+    ):
+        assert neighbours.bad_news(other, {target}) == (b"", "")
+
+
 @pytest.mark.parametrize(
     "frame",
     [
