@@ -138,8 +138,9 @@ class Egress:
         if gone is not None:
             self._ends.pop(gone.table, None)
         self._denials.end(container)
-        for name in self._tables_of(container):
-            self._delete(name)
+        if self._tables is not None:  # it is None when the first policy could not be put in force
+            for name in self._tables_of(container):
+                self._delete(name)
 
     def sweep(self) -> None:
         """Remove what a supervisor before this one had and nobody came back for.
@@ -147,13 +148,18 @@ class Egress:
         The devices first: the container may live on.
         """
         mine = tuple(ruleset.prefix(container) for container in self._guarded)
-        tables, route = self._open(), self._inner.route
-        for name in tables.tables():
-            if ruleset.is_ours(name) and not name.startswith(mine):
-                for device in ruleset.devices(tables.chains(name)):
-                    if index := route.index(device):
-                        route.remove_link(index)
-                self._delete(name)
+        with suppress(OSError):  # a kernel without nf_tables has none of ours
+            for name in self._open().tables():
+                if ruleset.is_ours(name) and not name.startswith(mine):
+                    self._cut_off(name)
+                    self._delete(name)
+
+    def _cut_off(self, table: str) -> None:
+        """Remove the devices that a table is about."""
+        route = self._inner.route
+        for device in ruleset.devices(self._open().chains(table)):
+            if index := route.index(device):
+                route.remove_link(index)
 
     # --- what the resolver asks and tells ------------------------------------
 
