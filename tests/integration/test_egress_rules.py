@@ -5,7 +5,9 @@ What containers can do about it is tried in ``tests/security/test_egress.py``.
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -229,6 +231,18 @@ def test_a_batch_that_fails_changes_nothing(bed: Bed) -> None:
         tables.commit(batch)
     assert tables.tables() == []
     tables.close()
+
+
+def test_a_kernel_without_nf_tables(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+
+    monkeypatch.setattr(bed.inner, "open", refuse)
+    with pytest.raises(HostError, match="--egress: .*Protocol not supported") as caught:
+        bed.apply("example.org")
+    assert "modprobe" in caught.value.hint
+    bed.guard.withdraw(CONTAINER)
+    bed.guard.sweep()
 
 
 def test_a_kernel_that_cannot_is_named(bed: Bed) -> None:
