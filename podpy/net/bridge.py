@@ -369,13 +369,18 @@ def _peer(channel: _socket.socket) -> int:
 
 
 def _living(directory: str) -> set[str]:
-    """The containers that a supervisor before us served and whose own supervisors live."""
+    """The containers that a supervisor before us served and whose own supervisors live.
+
+    The marks of the others go: those supervisors have ended while there was none of us.
+    """
     found = set()
     for container in files.list_directory(directory):
         try:
             who = from_dict(ProcessIdentity, files.read_json(f"{directory}/{container}"))
         except (OSError, ValueError, PodpyError):
-            continue
+            who = None
         if process.is_alive(who):
             found.add(container)
+        else:
+            files.unlink(f"{directory}/{container}")
     return found
