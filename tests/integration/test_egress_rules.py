@@ -238,7 +238,7 @@ def test_a_kernel_without_nf_tables(bed: Bed, monkeypatch: pytest.MonkeyPatch) -
         raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
 
     monkeypatch.setattr(bed.inner, "open", refuse)
-    with pytest.raises(HostError, match="--egress: .*Protocol not supported") as caught:
+    with pytest.raises(HostError, match=r"--egress: .*Protocol not supported") as caught:
         bed.apply("example.org")
     assert "modprobe" in caught.value.hint
     bed.guard.withdraw(CONTAINER)
