@@ -321,10 +321,16 @@ class Route:
 
 
 def open_socket() -> _socket.socket:
-    """An rtnetlink socket about the current namespace, to keep or to pass on."""
-    return _socket.socket(
+    """An rtnetlink socket about the current namespace, to keep or to pass on.
+
+    It hears the kernel alone: connected to that, it refuses what others in the
+    namespace send, who could answer in its place, or fill it until answers get lost.
+    """
+    made = _socket.socket(
         _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE
     )
+    made.connect((0, 0))
+    return made
 
 
 def set_loopback_up() -> None:

@@ -446,3 +446,41 @@ def test_a_running_container_is_connected_without_its_doing(town: Town) -> None:
     assert len([line for line in links if "UP" in line and "lo:" not in line]) == 2
     # No end of a cable of the other network, and no descriptor of podpy's, came with it.
     assert town.shell("visitor", "ls -l /proc/1/fd | grep -c 'net:\\|socket:'").strip() == "0"
+
+
+# --- a container against the network supervisor ------------------------------
+
+#: Fills every rtnetlink socket of the namespace that is not its own, as full as it gets.
+NETLINK_STUFFER = """
+import socket, struct
+table = open("/proc/net/netlink").read().splitlines()[1:]
+ports = [int(line.split()[2]) for line in table if line.split()[1] == "0"]
+accepted = 0
+for port in filter(None, ports):
+    sender = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    sender.setblocking(False)
+    for size in (30000, 1000, 100, 0):
+        try:
+            while True:
+                sender.sendto(struct.pack("=IHHII", 16 + size, 99, 0, 1, 0) + bytes(size), (port, 0))
+                accepted += 1
+        except OSError:
+            pass
+print(len(ports) > 1, accepted)
+"""
+
+
+def test_the_supervisors_netlink_socket_hears_the_kernel_alone(town: Town) -> None:
+    """The socket by which a container is configured is in its own namespace.
+
+    Its root could answer in the kernel's place, or fill the queue until the kernel's
+    answers are lost and the network supervisor waits for ever, and everybody with it.
+    """
+    town.start("stuffer", "red")
+    town.start("inside", "red")
+    stuffed = town.podpy("exec", "stuffer", *guest.script(NETLINK_STUFFER)).text
+    assert stuffed == "True 0"
+    for _ in range(2):
+        town.podpy("network", "reload", "stuffer", timeout=20)
+    probes = [("name", "stuffer", 0)]
+    assert town.reached("inside", *probes) == probes
