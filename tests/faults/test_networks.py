@@ -404,3 +404,16 @@ def test_a_stopped_network_supervisor_stops_nobody_else(scene: Scene) -> None:
     scene.podpy("start", scene.victim)
     eventually(lambda: greets(scene.victim_port), what="the third container to be reached")
     everything_ends(scene)
+
+
+def test_starts_while_the_network_supervisor_is_killed(scene: Scene) -> None:
+    """Whoever has asked it asks the next one."""
+    chance = random.Random(5)
+    for _ in range(15):
+        run = scene.podpy.start("run", "--rm", "--network", "bridge", scene.image, "true")
+        time.sleep(chance.uniform(0, 0.2))
+        kill(eventually(scene.supervisor))
+        run.wait().expect(0)
+    scene.recovered(time.monotonic())
+    scene.check_talk()
+    everything_ends(scene)
