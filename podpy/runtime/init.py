@@ -98,6 +98,9 @@ def _make_namespaces(plan: Plan, inner: Channel, steps: Steps) -> None:
         os.close(fd)
     steps("make namespaces")
     libc.unshare(wanted.new & ~(libc.CLONE_NEWCGROUP | libc.CLONE_NEWPID))
+    if plan.bridged:
+        # Neighbours may not lead our packets: no bridge of ours has a router that advertises.
+        _write_default("accept_ra", b"0")
     handed = _handed_namespaces(plan)
     inner.send(channel.UNSHARED, fds=handed)
     for fd in handed:
@@ -133,12 +136,17 @@ def _trust_addresses() -> None:
     those that helpers and bridges give are nobody else's.  Before the helper
     starts: a device takes this setting over when it is made.
     """
+    _write_default("accept_dad", b"0")
+
+
+def _write_default(setting: str, value: bytes) -> None:
+    """Set what IPv6 devices of the new network namespace begin with."""
     try:
-        fd = os.open("/proc/sys/net/ipv6/conf/default/accept_dad", os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/sys/net/ipv6/conf/default/{setting}", os.O_WRONLY | os.O_CLOEXEC)
     except OSError:  # a kernel without IPv6
         return
     try:
-        os.write(fd, b"0")
+        os.write(fd, value)
     finally:
         os.close(fd)
 
