@@ -202,12 +202,13 @@ def test_none_is_nothing_at_all(cage: Cage, world: World, servers: None) -> None
 
 def test_what_comes_in_is_answered(cage: Cage, world: World, servers: None) -> None:
     """Published ports and neighbours reach a guarded container; it begins nothing."""
-    ports = ("-p", "18443:70", "-p", "18444:71/udp")
+    first, second = 18443 + 10 * _number, 18444 + 10 * _number
+    ports = ("-p", f"{first}:70", "-p", f"{second}:71/udp")
     words = ["--name", "caged", *cage.words("none"), *ports, cage.image]
     cage.podpy("run", "-d", *words, *guest.script(guest.SERVER, "70", "71/udp"))
     eventually(lambda: "serving" in cage.podpy("logs", "caged").stdout)
-    assert world.visit(world.host, 18443)
-    assert world.visit(world.host, 18444, udp=True, send="x")
+    assert world.visit(world.host, first)
+    assert world.visit(world.host, second, udp=True, send="x")
     cage.serve("web", "70", "71/udp")
     _, caged, caged6 = cage.endpoint("caged")
     _, web, _ = cage.endpoint("web")
