@@ -136,3 +136,20 @@ def test_what_conflicts(podpy: Podpy, busybox: str, made: Made) -> None:
     assert "cannot join" in failed.stderr
     done = podpy("run", "--rm", *network, "-p", "8080:80", busybox, "true")
     assert "published ports are discarded" in done.stderr
+
+
+def test_with_power_over_the_own_user_namespace(podpy: Podpy, busybox: str) -> None:
+    """As root: joined before the container's user namespace is made, which does not own it."""
+    script = """
+        touch ns && unshare --net="$PWD/ns" true &&
+        nsenter --net="$PWD/ns" ip link set lo up &&
+        nsenter --net="$PWD/ns" ip address add 10.96.0.1/32 dev lo && exec "$@"
+    """
+    root = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh")
+    podpy.command = (*root, *podpy.command)
+    attempt = "ip address show lo; ip address add 10.96.0.2/32 dev lo || echo refused"
+    network = ("--network", f"ns:{podpy.directory}/ns", "--cap-add", "net_admin")
+    done = podpy("run", "--rm", *network, busybox, "sh", "-c", attempt)
+    assert "10.96.0.1/32" in done.stdout
+    assert done.lines[-1] == "refused"
+    podpy.command = podpy.command[len(root) :]
