@@ -84,6 +84,8 @@ def test_names(name: str, allowed: bool) -> None:
         ("192.168.1.1", True, False),
         ("100.64.0.1", True, False),
         ("fd12::1", True, False),
+        ("64:ff9b::10.1.2.3", True, False),
+        ("2002:0a01:0203::1", True, False),
         ("127.0.0.1", False, False),
         ("0.0.0.0", False, False),
         ("169.254.169.254", False, False),
