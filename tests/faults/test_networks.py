@@ -234,6 +234,18 @@ class Scene:
         found: dict[str, dict[str, int]] = json.loads(path.read_text())
         return found
 
+    def inside(self, *command: str) -> list[str]:
+        """What a command prints in the namespace of the bridges, which every supervisor pins."""
+        state = self.state("listener")
+        own = os.readlink(f"/proc/{state['init']['pid']}/ns/net")
+        held = Path(f"/proc/{state['supervisor']['pid']}/fd").iterdir()
+        path = next(p for p in held if os.readlink(p).startswith("net:") and os.readlink(p) != own)
+        return self.podpy("run", "--rm", "--network", f"ns:{path}", self.image, *command).lines
+
+    def devices(self) -> list[str]:
+        names = [line.split()[1].partition("@")[0] for line in self.inside("ip", "-o", "link")]
+        return sorted(name.rstrip(":") for name in names)
+
     # --- what happens ----------------------------------------------------------
 
     def kill_supervisor(self) -> None:
@@ -275,6 +287,12 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass  # an earlier fault took it along
+
+
+def private_memory(pid: int) -> int:
+    """In kB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
 
 
 def free_port() -> int:
@@ -327,6 +345,22 @@ def test_one_fault(scene: Scene, fault: str, record_property: Callable[..., None
     everything_ends(scene)
 
 
+def test_supervisors_of_containers_stay_small(scene: Scene) -> None:
+    """What they keep for the network supervisor, and starting one, costs them next to nothing."""
+    pid = scene.state("listener")["supervisor"]["pid"]
+    before = private_memory(pid)
+    assert before <= 3 * 1024
+    for _ in range(3):
+        kill(eventually(scene.supervisor))
+        scene.recovered(time.monotonic())
+    assert private_memory(pid) <= before + 128, "kB"
+    opened = len(os.listdir(f"/proc/{pid}/fd"))
+    kill(eventually(scene.supervisor))
+    scene.recovered(time.monotonic())
+    assert len(os.listdir(f"/proc/{pid}/fd")) == opened
+    everything_ends(scene)
+
+
 @pytest.mark.parametrize("seed", [1])
 def test_many_faults(scene: Scene, seed: int) -> None:
     storm(scene, seed, KILLS)
@@ -340,6 +374,7 @@ def test_very_many_faults(scene: Scene, seed: int) -> None:
 
 def storm(scene: Scene, seed: int, kills: int) -> None:
     """Faults in any order and at any moment, the next one often before all is well again."""
+    rules, devices = scene.inside("ip", "rule"), len(scene.devices())
     chance = random.Random(seed)
     history = []
     for _ in range(kills):
@@ -355,6 +390,8 @@ def storm(scene: Scene, seed: int, kills: int) -> None:
     eventually(lambda: greets(scene.port), timeout=10, what=f"the published port: {history}")
     print({name: round(seconds, 3) for name, seconds in took.items()}, scene.talk())
     scene.check_talk(history)
+    eventually(lambda: len(scene.devices()) == devices, what=f"plugs to go: {scene.devices()}")
+    assert scene.inside("ip", "rule") == rules
     everything_ends(scene)
 
 
