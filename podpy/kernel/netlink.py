@@ -83,6 +83,7 @@ FRA_TABLE = 15
 FRA_IP_PROTO = 22
 FRA_SPORT_RANGE = 23
 FR_ACT_TO_TBL = 1
+FR_ACT_BLACKHOLE = 6
 
 NDA_DST = 1
 NTF_PROXY = 8
@@ -99,15 +100,16 @@ _NEIGHBOUR = "=BxxxiHBB"  # family, index, state, flags, type
 _HEADER_SIZE = calcsize(_HEADER)
 _CREATE = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
 _NONE = bytes(4)
+_BITS = {_socket.AF_INET: 32, _socket.AF_INET6: 128}
 _GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH)
 
 
 @record
 class Rule:
-    """ip-rule(8): packets of ``family`` that match are routed by ``table``.
+    """ip-rule(8): packets of ``family`` that match are routed by ``table``; by 0, they are dropped.
 
-    ``interface`` is the name of the one they came in by, ``source`` an address,
-    ``protocol`` an IP protocol's number; empty and 0 match everything.
+    ``interface`` is the name of the one they came in by, ``source`` an address or
+    a subnet, ``protocol`` an IP protocol's number; empty and 0 match everything.
     """
 
     family: int
@@ -266,6 +268,15 @@ class Route:
             if RTA_DST in values and index in (0, unpack_from("=I", values.get(RTA_OIF, _NONE))[0])
         ]
 
+    def interface_to(self, address: str) -> str:
+        """The name of the interface by which packets for an address leave."""
+        family, packed = _packed(address)
+        body = pack(_ROUTE, family, _BITS[family], 0, 0, 0, 0, 0, 0, 0)
+        for answer in self._exchange(RTM_GETROUTE, NLM_F_ACK, body + _attribute(RTA_DST, packed)):
+            index = unpack_from("=I", attributes(answer[calcsize(_ROUTE) :])[RTA_OIF])[0]
+            return self._link(index)[IFLA_IFNAME].rstrip(b"\0").decode()
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+
     def _routes(self) -> Iterator[tuple[int, dict[int, bytes]]]:
         body = pack(_ROUTE, _socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
         for answer in self._exchange(RTM_GETROUTE, NLM_F_DUMP, body):
@@ -373,13 +384,15 @@ def _route(subnet: str, gateway: str, index: int, table: int, kind: int) -> byte
 
 
 def _rule(rule: Rule) -> bytes:
-    length = (32 if rule.family == _socket.AF_INET else 128) if rule.source else 0
-    body = pack(_RULE, rule.family, 0, length, 0, 0, 0, 0, FR_ACT_TO_TBL, 0)
+    source, _, prefix = rule.source.partition("/")
+    length = int(prefix) if prefix else _BITS[rule.family] if source else 0
+    action = FR_ACT_TO_TBL if rule.table else FR_ACT_BLACKHOLE
+    body = pack(_RULE, rule.family, 0, length, 0, 0, 0, 0, action, 0)
     body += _number(FRA_PRIORITY, rule.priority) + _number(FRA_TABLE, rule.table)
     if rule.interface:
         body += _text(FRA_IIFNAME, rule.interface)
-    if rule.source:
-        body += _attribute(FRA_SRC, _packed(rule.source)[1])
+    if length:
+        body += _attribute(FRA_SRC, _packed(source)[1])
     if rule.protocol:
         body += _attribute(FRA_IP_PROTO, pack("=B", rule.protocol))
     if rule.source_port:

@@ -67,10 +67,15 @@ class Member:
 
     @property
     def reached_at(self) -> tuple[str, str]:
-        """Where published ports lead to: the first address of each family, or nowhere."""
+        """Where published ports lead to: the first address of each family, or nowhere.
+
+        On a network that has a way out, where there is one: the answers take that.
+        """
+        internal = {network.name for network, _ in self.wanted if network.internal}
+        ordered = sorted(self.endpoints, key=lambda endpoint: endpoint.network in internal)
         return (
-            next((e.address for e in self.endpoints if e.address), ""),
-            next((e.address6 for e in self.endpoints if e.address6), ""),
+            next((e.address for e in ordered if e.address), ""),
+            next((e.address6 for e in ordered if e.address6), ""),
         )
 
     @property

@@ -4,12 +4,14 @@ Networks are kept apart by policy routing: packets that come in by a bridge are
 routed by that bridge's own table, which knows its subnet, the way out by the
 uplink (or none) and the other networks as unreachable.  No packet filter is
 needed for that, and a container cannot change it: the tables are those of a
-namespace in which it has no right.
+namespace in which it has no right.  What comes in with an address of another
+network is routed nowhere.
 """
 
 from __future__ import annotations
 
 import _socket
+import os
 
 from podpy.errors import Conflict, suppress
 from podpy.kernel import netlink
@@ -29,11 +31,20 @@ if TYPE_CHECKING:
 _TABLES = 10000
 _PRIORITY = 10000
 _EVERYTHING = {_socket.AF_INET: "0.0.0.0/0", _socket.AF_INET6: "::/0"}
+# A helper that connects to one of these on behalf of a container reaches the host's loopback:
+# IPv4 addresses in IPv6 clothes, and "this host".  No router of the world has a use for them.
+_THIS_HOST = ("::/96", "::ffff:0:0/96", "0.0.0.0/8")
 
 
 def family(address: str) -> int:
     """The address family of an address or a subnet."""
     return _socket.AF_INET6 if ":" in address else _socket.AF_INET
+
+
+def _known(subnets: Iterable[str]) -> list[str]:
+    """Those of the subnets whose family the kernel knows."""
+    has_ipv6 = os.path.exists("/proc/net/if_inet6")
+    return [each for each in subnets if has_ipv6 or ":" not in each]
 
 
 class Segment:
@@ -66,22 +77,30 @@ class Segment:
         return index
 
     def _rules(self) -> tuple[netlink.Rule, ...]:
+        """What comes from the network's own addresses has a table; nothing else goes anywhere.
+
+        Else a container could speak for one of another network, and the world would
+        answer that one.
+        """
+        own = [(each.subnet, self.table, _PRIORITY) for each in self.network.subnets]
+        own += [(everything, 0, _PRIORITY + 1) for everything in _known(_EVERYTHING.values())]
         return tuple(
             netlink.Rule(
-                family=each,
-                table=self.table,
-                priority=_PRIORITY,
+                family=family(source),
+                table=table,
+                priority=priority,
                 interface=self.network.interface,
+                source=source,
             )
-            for each in _EVERYTHING
+            for source, table, priority in own
         )
 
     def _add_own_routes(self) -> None:
         for subnet in self.network.subnets:
             self._add_route(subnet.subnet, index=self.index)
-        if self.network.internal:
-            for everything in _EVERYTHING.values():
-                self._add_route(everything, kind=netlink.RTN_UNREACHABLE)
+        closed = (*_THIS_HOST, *(_EVERYTHING.values() if self.network.internal else ()))
+        for subnet in _known(closed):
+            self._add_route(subnet, kind=netlink.RTN_UNREACHABLE)
 
     def _add_route(
         self, subnet: str, *, gateway: str = "", index: int = 0, kind: int = netlink.RTN_UNICAST
@@ -120,8 +139,7 @@ class Segment:
         for rule in self._rules():
             self._route.remove_rule(rule)
         self._route.remove_link(self.index)  # the routes by it go with it
-        if self.network.internal:
-            self._reopen(_EVERYTHING.values())
+        self._reopen(_known((*_THIS_HOST, *_EVERYTHING.values())))
 
     def forget(self, other: Segment) -> None:
         """Another network is gone: its subnets may be somebody else's tomorrow."""

@@ -37,7 +37,7 @@ class Steering:
         self._families: set[int] = set()
 
     def add(self, address: str, mapping: PortMapping) -> Rule:
-        rule = _rule(address, mapping)
+        rule = _rule(self._route.interface_to(address), address, mapping)
         self._users[rule] = self._users.get(rule, 0) + 1
         self._prepare(rule.family)
         if self._users[rule] == 1:
@@ -68,11 +68,13 @@ class Steering:
                     self._route.add_route(subnet, table=TABLE, kind=RTN_THROW)
 
 
-def _rule(address: str, mapping: PortMapping) -> Rule:
+def _rule(interface: str, address: str, mapping: PortMapping) -> Rule:
+    """For what comes by the container's own bridge: on another anybody could claim its address."""
     return Rule(
         family=_socket.AF_INET6 if ":" in address else _socket.AF_INET,
         table=TABLE,
         priority=PRIORITY,
+        interface=interface,
         source=address,
         protocol=_PROTOCOLS[mapping.protocol],
         source_port=mapping.container_port,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from support import attacker, guest, processes
 from support.matrix import greeter
 from support.podpy import Podpy
 from support.polling import eventually
-from support.world import World
+from support.world import Server, World
 
 pytestmark = pytest.mark.needs("world", "slirp4netns", "/dev/net/tun")
 
@@ -462,7 +463,8 @@ for port in filter(None, ports):
     for size in (30000, 1000, 100, 0):
         try:
             while True:
-                sender.sendto(struct.pack("=IHHII", 16 + size, 99, 0, 1, 0) + bytes(size), (port, 0))
+                header = struct.pack("=IHHII", 16 + size, 99, 0, 1, 0)
+                sender.sendto(header + bytes(size), (port, 0))
                 accepted += 1
         except OSError:
             pass
@@ -484,3 +486,98 @@ def test_the_supervisors_netlink_socket_hears_the_kernel_alone(town: Town) -> No
         town.podpy("network", "reload", "stuffer", timeout=20)
     probes = [("name", "stuffer", 0)]
     assert town.reached("inside", *probes) == probes
+
+
+# --- frames that no honest stack sends ---------------------------------------
+
+#: ``GATEWAY SOURCE [[ADDRESS, PORT], …]``: opens of TCP connections in raw IPv6 packets, by way
+#: of the gateway; prints the addresses that took them.
+KNOCKER = """
+import json, socket, struct, sys, time
+gateway, source, targets = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", (gateway, 9))
+time.sleep(0.3)
+rows = [line.split() for line in open("/proc/net/arp")]
+packed = lambda text: bytes.fromhex(text.replace(":", ""))
+frame = packed(next(row[3] for row in rows if row[0] == gateway))
+frame += packed(open("/sys/class/net/eth0/address").read().strip()) + b"\\x86\\xdd"
+
+def checksum(data):
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD))
+link.bind(("eth0", 0))
+link.settimeout(0.2)
+heard = []
+for number, (address, port) in enumerate(targets):
+    ends = b"".join(socket.inet_pton(socket.AF_INET6, each) for each in (source, address))
+    own = 40000 + number
+    for attempt in range(2):
+        words = [own, port, 7 + attempt, 0, 0x5002, 65535, 0, 0]
+        words[6] = checksum(ends + struct.pack(">II", 20, 6) + struct.pack(">HHIIHHHH", *words))
+        head = struct.pack(">IHBB", 6 << 28, 20, 6, 64) + ends
+        link.send(frame + head + struct.pack(">HHIIHHHH", *words))
+        end = time.monotonic() + 1
+        while time.monotonic() < end and address not in heard:
+            try:
+                answer = link.recv(2048)[54:]
+            except TimeoutError:
+                continue
+            if answer[:4] == struct.pack(">HH", port, own) and answer[13] & 0x12 == 0x12:
+                heard.append(address)
+print(json.dumps(heard))
+"""
+
+
+def knock(town: Town, name: str, source: str, *targets: tuple[str, int]) -> list[str]:
+    code = guest.script(KNOCKER, f"{RED[0]}1", source, json.dumps(targets))
+    found: list[str] = json.loads(town.podpy("exec", name, *code).text)
+    return found
+
+
+def test_the_hosts_loopback_in_other_clothes_stays_closed(town: Town, world: World) -> None:
+    """Who connects for a container reaches the host itself by such addresses."""
+    server = world.serve(address=world.server6)
+    town.start("outside", "red")
+    _, own = town.addresses("outside", "red")
+    with greeter("127.0.0.1") as four, greeter("::1") as six:
+        targets = [(server.address, server.port), ("::ffff:127.0.0.1", four), ("::", six)]
+        targets += [("::1", six), ("::127.0.0.1", four), (f"::ffff:{World.host}", four)]
+        assert knock(town, "outside", own, *targets) == [server.address]
+
+
+def test_nobody_speaks_for_another_network(town: Town, world: World) -> None:
+    """The world would answer the one whose address was used, which lets strangers in there."""
+    town.serve("target", "blue", "80", "81/udp")
+    four, six = town.addresses("target", "blue")
+    town.start("outside", "red")
+    own, own6 = town.addresses("outside", "red")
+    server, server6 = world.serve(), world.serve(address=world.server6)
+
+    def is_heard(source: str) -> bool:
+        before = len(server.lines)
+        arguments = (server.address, server.port, json.dumps([source]), "eth0")
+        town.podpy("exec", "outside", *guest.script(attacker.IMPOSTOR, *arguments))
+        return eventually_more(server, before)
+
+    assert is_heard(own)
+    assert not is_heard(four)
+    before = len(server6.lines)
+    assert knock(town, "outside", own6, (server6.address, server6.port)) == [server6.address]
+    assert eventually_more(server6, before)
+    before = len(server6.lines)
+    knock(town, "outside", six, (server6.address, server6.port))
+    assert not eventually_more(server6, before)
+
+
+def eventually_more(server: Server, before: int) -> bool:
+    """Whether a server of the world hears something within a second."""
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        if len(server.lines) > before:
+            return True
+        time.sleep(0.05)
+    return False
