@@ -57,7 +57,8 @@ _RELEASE = 2.0  # seconds that B has to give everything free at the end
 _LAST_WORDS = 200  # bytes
 _ENVIRONMENT = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "XDG_RUNTIME_DIR",
-    "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "CONTAINERS_CONF",
+    "CONTAINERS_CONF_OVERRIDE",
 )  # fmt: skip
 
 
