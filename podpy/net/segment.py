@@ -99,8 +99,8 @@ class Segment:
         for subnet in self.network.subnets:
             self._add_route(subnet.subnet, index=self.index)
         closed = (*_THIS_HOST, *(_EVERYTHING.values() if self.network.internal else ()))
-        for subnet in _known(closed):
-            self._add_route(subnet, kind=netlink.RTN_UNREACHABLE)
+        for closed_one in _known(closed):
+            self._add_route(closed_one, kind=netlink.RTN_UNREACHABLE)
 
     def _add_route(
         self, subnet: str, *, gateway: str = "", index: int = 0, kind: int = netlink.RTN_UNICAST
