@@ -295,6 +295,9 @@ class Supervisor:
         self._arm()
 
     def _leave(self, channel: _socket.socket, _fds: list[int]) -> None:
+        member = next((m for m in self._members.values() if m.channel is channel), None)
+        if member is not None and self._fabric is not None:
+            self._fabric.last_words(member)
         self._part(channel)
 
     def _merged(self, channel: _socket.socket, _fds: list[int]) -> None:

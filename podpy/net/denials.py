@@ -30,10 +30,10 @@ MOST = 64  # destinations remembered of one container: the last ones
 _PAUSE = 1.0  # seconds between two reports about one container
 
 _PACKET, _CONFIG = 0, 1  # NFULNL_MSG_*
-_CFG_CMD, _CFG_MODE, _CFG_TIMEOUT = 1, 2, 4
+_CFG_CMD, _CFG_MODE, _CFG_THRESHOLD = 1, 2, 5
 _CMD_BIND, _COPY_PACKET = 1, 2
 _PAYLOAD, _PREFIX = 9, 10
-_DELAY = 10  # hundredths of a second for which the kernel collects packets
+_AT_ONCE = 1  # packets that the kernel collects: a container that ends waits for none
 _BUFFER = 1 << 18
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}
 _WITH_PORTS = ("tcp", "udp", "sctp")
@@ -48,13 +48,14 @@ class Denials:
         self._found: dict[str, dict[Key, Denial]] = {}
         self._waiting: set[str] = set()
         self._containers: dict[str, str] = {}
+        self._channel: _socket.socket | None = None
 
     def listen(self, channel: _socket.socket) -> None:
         """Hear what the filters log; ``channel`` is a netfilter socket of their namespace."""
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, _BUFFER)
         settings = nftables.attribute(_CFG_CMD, bytes((_CMD_BIND,)))
         settings += nftables.attribute(_CFG_MODE, pack(">IBx", ruleset.LOG_LENGTH, _COPY_PACKET))
-        settings += nftables.number(_CFG_TIMEOUT, _DELAY)
+        settings += nftables.number(_CFG_THRESHOLD, _AT_ONCE)
         kind = nftables.NFNL_SUBSYS_ULOG << 8 | _CONFIG
         asked = nftables.message(
             kind, netlink.NLM_F_ACK, settings, _socket.AF_UNSPEC, ruleset.LOG_GROUP
@@ -64,12 +65,21 @@ class Denials:
             if answer == netlink.NLMSG_ERROR:
                 netlink.fail_on(netlink.error_number(content))
         channel.setblocking(False)
+        self._channel = channel
         self._loop.watch(channel.fileno(), IN, lambda *_: self._hear(channel))
 
     def begin(self, container: str, prefix: str, known: Iterable[Denial] = ()) -> None:
         """Count for a container, on from what it has in its record."""
         self._containers[prefix] = container
         self._found[container] = {(d.destination, d.port, d.protocol): d for d in known}
+
+    def flush(self, container: str) -> None:
+        """Tell at once what has not been told: the container is about to go."""
+        while self._channel is not None and self._hear(self._channel):
+            pass
+        if container in self._waiting:
+            self._loop.cancel(("denials", container))
+            self._tell(container)
 
     def end(self, container: str) -> None:
         self._loop.cancel(("denials", container))
@@ -101,18 +111,20 @@ class Denials:
         self._waiting.discard(container)
         self._report(container, tuple(self._found[container].values()))
 
-    def _hear(self, channel: _socket.socket) -> None:
+    def _hear(self, channel: _socket.socket) -> bool:
+        """Count one datagram's packets; False when there is none."""
         try:
             datagram = channel.recv(_BUFFER)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             if error.errno == errno.ENOBUFS:  # more than the socket holds: some are not counted
-                return
+                return True
             raise
         for kind, content in netlink.messages(datagram):
             if kind == nftables.NFNL_SUBSYS_ULOG << 8 | _PACKET:
                 self._count(netlink.attributes(content[4:]))
+        return True
 
     def _count(self, packet: dict[int, bytes]) -> None:
         container = self._containers.get(packet.get(_PREFIX, b"").rstrip(b"\0").decode())

@@ -132,6 +132,10 @@ class Egress:
                     gateway6=endpoint.gateway6,
                 )
 
+    def last_words(self, container: str) -> None:
+        """It ends: what it was refused, and what has not been reported, is reported now."""
+        self._denials.flush(container)
+
     def withdraw(self, container: str) -> None:
         """Its devices are gone: forget a container and its rules."""
         gone = self._guarded.pop(container, None)

@@ -108,6 +108,10 @@ class Fabric:
             self._set_routes(member)
         self._publish_again(member)
 
+    def last_words(self, member: Member) -> None:
+        """Tell the supervisor of a container that has ended what it does not know yet."""
+        self._guard.last_words(member.container)
+
     def leave(self, member: Member) -> None:
         """Free all that a container has; its interfaces go with its namespace."""
         if self._members.get(member.container) is member:

@@ -452,6 +452,15 @@ def test_denials_are_told(cage: Cage, world: World, servers: None) -> None:
     assert SECOND in told and f"bad.{TEST}" in told
 
 
+def test_denials_of_a_container_that_lives_for_a_moment_are_told(cage: Cage) -> None:
+    words = ["--name", "brief", *cage.words("none"), cage.image]
+    cage.podpy("run", *words, "wget", "-qO-", f"http://{SECOND}:{PORT}/", code=None)
+    (denied,) = cage.denied("brief")
+    assert (denied["Destination"], denied["Port"]) == (SECOND, PORT)
+    told = cage.podpy("events", "--stream=false", "--filter", "event=egress_denied").stdout
+    assert SECOND in told
+
+
 def test_a_flood_of_denials_is_bounded(cage: Cage, world: World) -> None:
     cage.start("caged", "none")
     flood = (

@@ -244,6 +244,20 @@ def test_denials_are_counted_bounded_and_told_together() -> None:
     assert [each.count for each in told[1][1]] == [8]
 
 
+def test_what_waits_is_told_at_once_for_a_container_that_goes() -> None:
+    loop, told = Loop(), list[tuple[str, int]]()
+    denials = Denials(loop, lambda container, denied: told.append((container, len(denied))))
+    denials.begin("caged", "caged")
+    denials.begin("quiet", "quiet")
+    denials.add("caged", "name.test", protocol="dns")
+    denials.flush("caged")
+    denials.flush("quiet")
+    assert told == [("caged", 1)]
+    denials.end("caged")
+    loop.turn(1.2)
+    assert told == [("caged", 1)]
+
+
 def test_nothing_is_told_of_a_container_that_has_gone() -> None:
     loop, told = Loop(), list[str]()
     denials = Denials(loop, lambda container, _: told.append(container))
