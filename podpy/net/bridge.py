@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 _LINGER = 3.0  # seconds without a container until the supervisor ends
 _RETURN = 1.0  # seconds that the containers of a killed supervisor have to come back
 _OWN_SCOPE = 0.5  # seconds until systemd is asked for a scope: nobody waits for it
+_BREATH = 0.2  # seconds without a new connection when there is no descriptor for one
 _WATCH = 3.0  # seconds between two looks at whether our place is still ours
 
 
@@ -68,7 +69,7 @@ class Supervisor:
         self._loop = Loop()
         self._members: dict[str, Member] = {}
         self._expected = _living(f"{place}/members")
-        self._deferred: list[Callable[[], None]] = []
+        self._deferred: list[Member] = []
         self._fabric: Fabric | None = None
         self._running = True
         self._settle_down(lock, listener)
@@ -102,8 +103,8 @@ class Supervisor:
         if self._fabric is not None:
             self._fabric.settle()
         waiting, self._deferred = self._deferred, []
-        for call in waiting:
-            call()
+        for member in waiting:
+            self._enter(member)
 
     def _listen(self, listener: _socket.socket) -> None:
         self._listener = listener
@@ -138,8 +139,9 @@ class Supervisor:
         The lock's file says who holds it, for people: podpy believes the lock alone.
         """
         self._lock = lock
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, files.dumps(to_dict(process.identity())).encode() + b"\n", 0)
+        with suppress(OSError):  # a full disk
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, files.dumps(to_dict(process.identity())).encode() + b"\n", 0)
         self._listen(listener)
         self._loop.later(_WATCH, self._watch_place)
 
@@ -181,23 +183,35 @@ class Supervisor:
 
     # --- connections ---------------------------------------------------------
 
-    def _accept(self, _fd: int, _events: int) -> None:
-        self._watch(client.accept(self._listener))
+    def _accept(self, fd: int, _events: int) -> None:
+        try:
+            self._watch(client.accept(self._listener))
+        except OSError:  # no descriptor is left: it would be announced for as long as it waits
+            self._loop.pause(fd)
+            self._loop.later(_BREATH, self._go_on_listening)
+
+    def _go_on_listening(self) -> None:
+        self._loop.change(self._listener.fileno(), IN)
 
     def _watch(self, channel: _socket.socket) -> None:
         self._loop.watch(channel.fileno(), IN, lambda _fd, _events: self._hear(channel))
 
     def _hear(self, channel: _socket.socket) -> None:
-        packet, fds = packets.receive(channel)
-        if not packet:
-            self._part(channel)
-            return
-        word = str(packet.pop("do"))
         try:
-            self._verb(word)(channel, fds, **packet)
+            self._answer(channel)
         except Exception as error:  # whatever it is, its asker waits for an answer
             with suppress(OSError):
                 packets.send(channel, client.telling(error))
+
+    def _answer(self, channel: _socket.socket) -> None:
+        try:
+            packet, fds = packets.receive(channel, _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return  # what was announced was another's, who had the same descriptor
+        if packet:
+            self._verb(str(packet.pop("do")))(channel, fds, **packet)
+        else:
+            self._part(channel)
 
     def _verb(self, word: str) -> Callable[..., None]:
         verbs: dict[str, Callable[..., None]] = {
@@ -217,29 +231,32 @@ class Supervisor:
         """A connection has ended; if it was a container's, so has its lease."""
         self._loop.forget(channel.fileno())
         member = next((m for m in self._members.values() if m.channel is channel), None)
-        if member is None:
-            channel.close()
-        else:
+        waiting = next((m for m in self._deferred if m.channel is channel), None)
+        if member is not None:
             self._release(member)
             member.close()
+        elif waiting is not None:
+            self._deferred.remove(waiting)
+            waiting.close()
+        else:
+            channel.close()
 
     # --- containers ----------------------------------------------------------
 
     def _attach(
         self, channel: _socket.socket, fds: list[int], registration: dict[str, Any]
     ) -> None:
-        told = client.registration(registration)
+        member = Member(channel, client.registration(registration), fds)
         if self._expected:
             # Those who were here before have their addresses: newcomers choose after them.
-            self._deferred.append(lambda: self._enter(Member(channel, told, fds)))
+            self._deferred.append(member)
         else:
-            self._enter(Member(channel, told, fds))
+            self._enter(member)
 
     def _enter(self, member: Member) -> None:
-        fabric = self._fabric or self._begin(Inner.create())
-        self._members[member.container] = member
-        self._note(member)
+        self._admit(member)
         try:
+            fabric = self._fabric or self._begin(Inner.create())
             fabric.enter(member)
         except Exception as error:  # a defect too must leave no lease behind
             self._release(member)
@@ -252,7 +269,8 @@ class Supervisor:
             "ports": list(map(to_dict, member.ports)),
             "resume": member.resume(),
         }
-        packets.send(member.channel, answer, fabric.pins(member))
+        with suppress(OSError):  # who has gone meanwhile is released when that is heard
+            packets.send(member.channel, answer, fabric.pins(member))
 
     def _resume(
         self, channel: _socket.socket, fds: list[int], registration: dict[str, Any]
@@ -266,8 +284,7 @@ class Supervisor:
         for fd in (netns, life_line, *questions):
             os.close(fd)
         member = Member(channel, client.registration(registration), fds)
-        self._members[member.container] = member
-        self._note(member)
+        self._admit(member)
         try:
             fabric.restore(member, is_ours=is_ours)
             member.push(fabric.pins(member))
@@ -278,10 +295,17 @@ class Supervisor:
         if not self._expected:
             self._stop_expecting()
 
+    def _admit(self, member: Member) -> None:
+        """Know a container from now on; what it was connected by before is over."""
+        if before := self._members.get(member.container):
+            self._part(before.channel)
+        self._members[member.container] = member
+        self._note(member)
+
     def _note(self, member: Member) -> None:
         """Leave a mark of who holds a lease, for the supervisor after us to wait for."""
-        files.make_directory(f"{self._place}/members")
-        with suppress(OSError):
+        with suppress(OSError):  # a full disk: then it does not wait
+            files.make_directory(f"{self._place}/members")
             who = to_dict(process.identity(_peer(member.channel)))
             files.write_json(f"{self._place}/members/{member.container}", who)
 

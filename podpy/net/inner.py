@@ -23,6 +23,7 @@ from _struct import pack
 from podpy import files
 from podpy.errors import HostError, suppress
 from podpy.kernel import libc, netlink, process, userns
+from podpy.kernel import packets as kernel_packets
 from podpy.net import packets
 
 TYPE_CHECKING = False
@@ -138,7 +139,7 @@ class Inner:
             packets.send(self._channel, request)
         except ConnectionError:
             return b"", []
-        return packets.receive_bytes(self._channel)
+        return kernel_packets.receive(self._channel)
 
     def _replace(self) -> None:
         self._channel.close()

@@ -9,8 +9,7 @@ from binascii import crc32
 
 from podpy import files
 from podpy.errors import suppress
-from podpy.kernel import netlink
-from podpy.net import packets
+from podpy.kernel import netlink, packets
 from podpy.netmodel import Attachment, Denial, Egress, Endpoint, Network, PortMapping
 from podpy.records import from_dict, replace, to_dict
 
@@ -109,10 +108,10 @@ class Member:
         return files.dumps({"do": "resume", "registration": to_dict(told)})
 
     def push(self, fds: Sequence[int] = (), **state: Any) -> None:
-        """Tell its supervisor what has changed."""
+        """Tell its supervisor what has changed; one that does not listen is not waited for."""
         told = {"state": to_dict(state), "resume": self.resume().encode()}
         with suppress(OSError):
-            packets.send_bytes(self.channel, marshal.dumps(told), fds)
+            packets.send(self.channel, marshal.dumps(told), fds, _socket.MSG_DONTWAIT)
 
     def close(self) -> None:
         self.channel.close()

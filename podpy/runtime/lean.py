@@ -104,7 +104,7 @@ def reexecute(
     """
     names = [f"podpy.{name}" for name in _SUPERVISOR]
     if task.get("link"):
-        names.append("podpy.runtime.link")
+        names += ["podpy.kernel.packets", "podpy.runtime.link"]
     if task["remove"] and task.get("sweep"):
         names += [f"podpy.{name}" for name in _SWEEP]
     state = {"entry": entry, "arguments": (task, carried), "descriptors": descriptors}

@@ -29,6 +29,7 @@ import select
 import sys
 import time
 
+from podpy.kernel import packets
 from podpy.kernel.loop import IN
 from podpy.runtime import frames, teardown
 
@@ -43,11 +44,8 @@ if TYPE_CHECKING:
 WORD = "network-supervisor"
 
 _OWN = ("netns", "route")
-_PINS_LIMIT = 16
 _MERGED = b'{"do":"merged"}'
 _LEAVE = b'{"do":"leave"}'
-_LIMIT = 1 << 17  # bytes of a packet, as podpy.net.packets has it
-_INT = 4
 _HEAD_START = 0.02  # seconds, at most, before a loss is acted on: not all at one instant
 _PAUSE = (0.02, 0.05)  # seconds between two attempts to reach B: from, to
 _LATE_PAUSE = 5.0  # seconds between attempts once it has been said that there is none
@@ -124,18 +122,7 @@ class Link:
     def _receive(self) -> tuple[bytes, list[int]]:
         """The next packet and its descriptors; an empty one at the end of the connection."""
         assert self._channel is not None
-        try:
-            packet, ancillary, _, _ = self._channel.recvmsg(
-                _LIMIT, _socket.CMSG_SPACE(_PINS_LIMIT * _INT), _socket.MSG_CMSG_CLOEXEC
-            )
-        except ConnectionError:
-            return b"", []
-        fds = []
-        for level, kind, data in ancillary:
-            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-                ends = range(_INT, len(data) + 1, _INT)
-                fds += [int.from_bytes(data[end - _INT : end], sys.byteorder) for end in ends]
-        return packet, fds
+        return packets.receive(self._channel)
 
     def _merge(self, packet: bytes, fds: list[int]) -> None:
         """Take over what B pushed: state, the packet to come back with, new pins."""
@@ -160,12 +147,8 @@ class Link:
     def _tell(self, packet: bytes, fds: tuple[int, ...] = ()) -> bool:
         """Send a packet without ever waiting for B; False when it cannot be sent."""
         assert self._channel is not None
-        ancillary = []
-        if fds:
-            packed = b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds)
-            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)]
         try:
-            self._channel.sendmsg([packet], ancillary, _socket.MSG_NOSIGNAL)
+            packets.send(self._channel, packet, fds)
         except OSError:
             return False
         return True

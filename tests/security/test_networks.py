@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import time
 from pathlib import Path
@@ -485,6 +486,20 @@ def test_the_supervisors_netlink_socket_hears_the_kernel_alone(town: Town) -> No
     for _ in range(2):
         town.podpy("network", "reload", "stuffer", timeout=20)
     probes = [("name", "stuffer", 0)]
+    assert town.reached("inside", *probes) == probes
+
+
+def test_hundreds_of_ports_are_no_packet_too_large(town: Town) -> None:
+    """What is told of them is more than a packet holds: at the start, and to the successor."""
+    ports = f"{PORT}-{PORT + 149}"
+    words = ("-p", f"{ports}:{ports}/tcp", "-p", f"{ports}:{ports}/udp")
+    town.serve("target", "blue", str(PORT + 149), options=words)
+    town.start("inside", "blue")
+    (lock,) = town.podpy.runtime.rglob("network/lock")
+    os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
+    town.podpy("network", "connect", "red", "target", timeout=60)
+    assert len(town.podpy("port", "target").stdout.splitlines()) == 600
+    probes = [("name", "target", 0), ("tcp", town.addresses("target", "blue")[0], PORT + 149)]
     assert town.reached("inside", *probes) == probes
 
 
