@@ -144,6 +144,8 @@ class Line:
     def _spawn(self) -> None:
         self._since = time.monotonic()
         self._helper = self.carrier.start(self._inner, self._life_line)
+        # At once: a helper that nobody knows of would keep the device from its successors.
+        self._write_record(self._helper.pid)
         self._loop.watch(self._helper.ready_fd, IN, lambda _fd, _events: self._arrive())
 
     def _arrive(self) -> None:
@@ -158,7 +160,6 @@ class Line:
             return
         self.failure = None
         self._watch_process(helper.pid, os.pidfd_open(helper.pid))
-        self._write_record()
         self._up()
 
     def _fail(self, error: PodpyError) -> None:
@@ -192,11 +193,11 @@ class Line:
 
     # --- takeover ------------------------------------------------------------
 
-    def _write_record(self) -> None:
+    def _write_record(self, pid: int) -> None:
         left = Left(
             kind=self.carrier.name,
             settings=self.carrier.settings,
-            process=process.identity(self.pid),
+            process=process.identity(pid),
         )
         with suppress(OSError):  # a full disk: there will be no takeover, that is all
             files.write_json(self._place, to_dict(left))

@@ -343,26 +343,32 @@ def test_the_uplink_ends_with_the_last_container(podpy: Podpy, busybox: str) -> 
     eventually(lambda: not process.is_alive(helper), timeout=5)
 
 
-# --- pasta as the uplink -----------------------------------------------------
+# --- what containers.conf says -----------------------------------------------
 
 
-@pytest.fixture
-def by_pasta(podpy: Podpy) -> Iterator[None]:
-    host.require("pasta", "nft")
+def configure(podpy: Podpy, text: str) -> None:
     configuration = Path(podpy.env["XDG_CONFIG_HOME"]) / "containers/containers.conf"
     configuration.parent.mkdir(parents=True, exist_ok=True)
-    before = configuration.read_text() if configuration.exists() else None
-    configuration.write_text('[network]\ndefault_rootless_network_cmd = "pasta"\n')
-    yield
-    podpy("rm", "-f", "-a", "-t", "0")
-    if before is None:
-        configuration.unlink()
-    else:
-        configuration.write_text(before)
+    configuration.write_text(text)
 
 
-@pytest.mark.usefixtures("by_pasta")
+def test_ports_can_be_relayed_altogether(web: Web, podpy: Podpy, dual: str, world: World) -> None:
+    configure(podpy, '[engine]\nnetwork_cmd_options = ["port_handler=rootlesskit"]\n')
+    web.serve("web", ["--network", dual, "-p", "18141:80", "-p", "18141:53/udp"], "80", "53/udp")
+    for udp in (False, True):
+        assert visit("127.0.0.1", 18141, udp=udp) == "10.77.0.1"
+        assert visit(world.host, 18141, udp=udp) == world.host
+        assert seen(world.visit(world.host, 18141, udp=udp)) == world.address
+        assert seen(world.visit(world.host6, 18141, udp=udp)) == world.address6
+    os.kill(uplink(podpy).pid, signal.SIGKILL)
+    assert visit("127.0.0.1", 18141) == "10.77.0.1", "relayed ports need no helper"
+    os.kill(supervisor(podpy).pid, signal.SIGKILL)
+    assert seconds_until(lambda: visit("127.0.0.1", 18141)) < 1.5
+
+
 def test_pasta_serves_as_the_uplink(web: Web, podpy: Podpy, dual: str, world: World) -> None:
+    host.require("pasta", "nft")
+    configure(podpy, '[network]\ndefault_rootless_network_cmd = "pasta"\n')
     options = ["--network", dual, "-p", "18140:80", "-p", "18140:53/udp"]
     web.serve("web", options, "80", "53/udp")
     comm = Path(f"/proc/{uplink(podpy).pid}/comm").read_text()

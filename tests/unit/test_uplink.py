@@ -53,6 +53,18 @@ def test_settings_of_slirp4netns_hold_for_the_uplink(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "forwards"),
+    [((), True), (("port_handler=slirp4netns",), True), (("port_handler=rootlesskit",), False)],
+)
+def test_who_listens_on_published_ports(
+    option: tuple[str, ...], forwards: bool, tmp_path: Path
+) -> None:
+    carrier = carriers.choose("slirp4netns", option, str(tmp_path), ())
+    assert bool(carrier.forwarding) is forwards
+    assert bool(carriers.revive(carrier.name, carrier.settings, "").forwarding) is forwards
+
+
+@pytest.mark.parametrize(
     ("host", "protocol", "address", "can"),
     [
         ("0.0.0.0", "tcp", "10.88.0.2", True),
