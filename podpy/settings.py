@@ -35,6 +35,7 @@ class ContainerDefaults:
     dns_servers: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     env_host: bool = False
+    host_containers_internal_ip: str = ""
     http_proxy: bool = True
     init: bool = False
     init_path: str = ""

@@ -204,7 +204,7 @@ def details(
         dns=_dns(options.dns or defaults.dns_servers),
         dns_search=options.dns_search or defaults.dns_searches,
         dns_options=options.dns_option or defaults.dns_options,
-        hosts=_hosts(options.add_host),
+        hosts=_hosts(options.add_host, base.network.kind, defaults.host_containers_internal_ip),
         no_hosts=_no_hosts(options, defaults.no_hosts),
         hosts_file=_hosts_file(options, defaults.base_hosts_file),
         hostname=_hostname(base, options, around),
@@ -268,12 +268,22 @@ def _hosts_file(options: ContainerOptions, configured: str) -> str:
     return hosts_base.check(chosen)
 
 
-def _hosts(texts: Iterable[str]) -> tuple[str, ...]:
+def _hosts(texts: Iterable[str], kind: str, configured: str) -> tuple[str, ...]:
+    """``--add-host``, and the host's names where containers.conf says which address it has."""
     from podpy.net import resolv
 
-    for text in texts:
-        resolv.split_host(text)
-    return tuple(texts)
+    pairs = [resolv.split_host(text) for text in texts]
+    if configured in ("", "none") or kind in ("none", "container"):
+        return tuple(texts)
+    if not resolv.is_address(configured):
+        raise UsageError(
+            f"containers.conf: host_containers_internal_ip: invalid IP address {configured!r}"
+        )
+    pairs.append((resolv.HOST_NAMES, resolv.HOST_GATEWAY))
+    return tuple(
+        f"{';'.join(names)}:{configured if address == resolv.HOST_GATEWAY else address}"
+        for names, address in pairs
+    )
 
 
 def _hostname(base: ContainerRecord, options: ContainerOptions, around: Surroundings) -> str:

@@ -82,8 +82,7 @@ def _extra_line(value: str, gateway: str) -> str:
         if not gateway:
             raise UsageError(
                 f"--add-host {value}: this network does not reach the host",
-                hint="use `--network host`, `slirp4netns:allow_host_loopback=true` "
-                "or `pasta:--map-gw`",
+                hint="use `--network bridge`, `host`, `slirp4netns` or `pasta:--map-gw`",
             )
         address = gateway
     return _line(address, names)

@@ -317,6 +317,19 @@ def test_servers_that_are_none(servers: tuple[str, ...]) -> None:
         details(dns=servers)
 
 
+def test_containers_conf_says_where_the_host_is() -> None:
+    config = Config(containers=ContainerDefaults(host_containers_internal_ip="192.0.2.9"))
+    options: dict[str, Any] = {"add_host": ("gate:host-gateway", "other=10.0.0.1")}
+    named = "host.containers.internal;host.docker.internal:192.0.2.9"
+    made = details(config=config, **options)
+    assert made.hosts == ("gate:192.0.2.9", "other:10.0.0.1", named)
+    assert details(config=config, network=("none",), **options).hosts == options["add_host"]
+    assert details(**options).hosts == options["add_host"]
+    wrong = Config(containers=ContainerDefaults(host_containers_internal_ip="nowhere"))
+    with pytest.raises(UsageError, match="host_containers_internal_ip"):
+        details(config=wrong)
+
+
 def test_links_are_recorded_by_name_and_alias() -> None:
     assert details(link=("other:db", "/other")).links == ("other:db", "other:other")
 
