@@ -63,8 +63,9 @@ class Network:
 
     ``interface`` is the bridge device in the shared namespace, ``mtu`` 0 that
     of the uplink.  ``host_loopback``: it leads to the services of the host's
-    loopback as well.  ``dns_servers`` are asked instead of the host's resolvers;
-    ``routes`` are pairs of a destination in CIDR form and a gateway.
+    loopback as well.  ``publish_on`` is the host's address of ports that name none.
+    ``dns_servers`` are asked instead of the host's resolvers; ``routes`` are pairs
+    of a destination in CIDR form and a gateway.
     """
 
     version: int = 1
@@ -80,6 +81,7 @@ class Network:
     dns_servers: tuple[str, ...] = ()
     isolate: bool = True
     host_loopback: bool = False
+    publish_on: str = ""
     mtu: int = 0
     routes: tuple[tuple[str, str], ...] = ()
     labels: Mapping[str, str] = EMPTY

@@ -227,6 +227,9 @@ def _with_option(network: Network, key: str, value: str) -> Network:
         if network.interface not in ("", value):
             raise UsageError(f"--opt {key}: --interface-name says {network.interface}")
         return replace(network, interface=value)
+    if docker == "bridge.host_binding_ipv4":
+        bound = attachments.address(value, f"--opt {key}")
+        return replace(network, publish_on="" if bound == "0.0.0.0" else bound)
     if key in _MODES:
         if value not in _MODES[key][0]:
             raise _refused(key, value, _MODES[key][1])
@@ -241,7 +244,7 @@ def _with_option(network: Network, key: str, value: str) -> Network:
     raise UsageError(
         f"--opt {key}: unsupported bridge network option",
         hint="mtu, isolate, host_loopback, com.docker.network.driver.mtu, "
-        "com.docker.network.bridge.name",
+        "com.docker.network.bridge.name, com.docker.network.bridge.host_binding_ipv4",
     )
 
 
@@ -268,12 +271,12 @@ _MODES = {
     "bclim": (("0",), "macvlan alone copies broadcasts"),
     "com.docker.network.bridge.gateway_mode_ipv4": (("nat",), _NATIVE),
     "com.docker.network.bridge.gateway_mode_ipv6": (("nat",), _NATIVE),
-    "com.docker.network.bridge.host_binding_ipv4": (
-        ("0.0.0.0",), "the address of a port is said where it is published: -p ADDRESS:HOST:PORT"),
     "com.docker.network.bridge.host_binding_ipv6": (
         ("::",), "the address of a port is said where it is published: -p ADDRESS:HOST:PORT"),
 }  # fmt: skip
 _REFUSED = {
+    "host_ipv4": _NATIVE,
+    "host_ipv6": _NATIVE,
     "parent": _REAL_INTERFACES,
     "vlan": _REAL_INTERFACES,
     "vrf": "containers are kept apart by a routing table for each network already",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from podpy.engine.options import ContainerOptions
     from podpy.engine.surroundings import Surroundings
     from podpy.model import ContainerRecord, ImageConfig
-    from podpy.netmodel import Egress, Network
+    from podpy.netmodel import Egress, Network, PortMapping
     from podpy.settings import Config
 
     Attachments = tuple[Attachment, ...]
@@ -197,7 +197,7 @@ def details(
     exposed = publishing.exposed(options.expose, about.exposed_ports)
     return replace(
         base,
-        ports=publishing.ports(options, base.network.kind, exposed, around.parse_port),
+        ports=_ports(base, options, exposed, around),
         exposed_ports=exposed,
         links=_links(options, base, around),
         egress=_egress(options),
@@ -211,6 +211,18 @@ def details(
         no_hostname=options.no_hostname,
         domainname=_domainname(base, options),
     )
+
+
+def _ports(
+    base: ContainerRecord, options: ContainerOptions, exposed: Iterable[str], around: Surroundings
+) -> tuple[PortMapping, ...]:
+    """Published ports; those without an address have that of the first network that names one."""
+    found = publishing.ports(options, base.network.kind, exposed, around.parse_port)
+    if all(port.host_ip for port in found):
+        return found
+    named = (around.find_network(each.network).publish_on for each in base.networks)
+    address = next(filter(None, named), "")
+    return tuple(replace(port, host_ip=port.host_ip or address) for port in found)
 
 
 def _refuse_with_container(options: ContainerOptions) -> None:

@@ -317,6 +317,24 @@ def test_servers_that_are_none(servers: tuple[str, ...]) -> None:
         details(dns=servers)
 
 
+def test_a_network_says_where_ports_belong() -> None:
+    def find(name: str) -> Network:
+        return replace(find_network(name), publish_on="127.0.0.1" if name == "lan2" else "")
+
+    around = replace(AROUND, find_network=find)
+
+    def published(*networks: str) -> list[str]:
+        given = ContainerOptions(image="i", network=networks, publish=("80", "10.0.0.1::81"))
+        mode, wanted = networking.choose(given, Config(), around)
+        base = replace(plain("made", mode), networks=wanted)
+        made = networking.details(base, given, ImageConfig(), Config(), around)
+        return [port.host_ip for port in made.ports]
+
+    assert published("lan", "lan2") == ["127.0.0.1", "10.0.0.1"]
+    assert published("lan") == ["", "10.0.0.1"]
+    assert published("pasta") == ["", "10.0.0.1"]
+
+
 def test_containers_conf_says_where_the_host_is() -> None:
     config = Config(containers=ContainerDefaults(host_containers_internal_ip="192.0.2.9"))
     options: dict[str, Any] = {"add_host": ("gate:host-gateway", "other=10.0.0.1")}
