@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from podpy.net.member import Member
 
 _TIDY = 1.0  # seconds until the bridge of a network without containers goes
+_SYSCTLS = (
+    ("ipv4/ip_forward", "1"),
+    ("ipv6/conf/all/forwarding", "1"),
+    # A new bridge looks for its containers at once, and not when it has made sure for seconds
+    # that nobody else has its link-local address.
+    ("ipv6/conf/default/accept_dad", "0"),
+)
 _QUESTIONS = 10  # sockets of gateways that a container's supervisor keeps at most
 
 
@@ -50,9 +57,9 @@ class Fabric:
         self._guard = Egress(loop, inner, report)
         self._gateways = Gateways(inner)
         self._resolver = Resolver(loop, self._guard, inside=inner.open)
-        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        for path, value in _SYSCTLS:
             with suppress(OSError):  # a host without IPv6
-                inner.sysctl(path, "1")
+                inner.sysctl(path, value)
         self._uplink = Uplink(place, loop, inner, self._lead_out)
         self._uplink.start(life_line)
 
