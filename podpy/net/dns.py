@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
 SOCK_STREAM = 1
 _PER_CONTAINER = 256  # questions on their way at a time
+_OF_RIGHT = 16  # of them, those that a container can have however much others ask
 _TURNS = 1024  # shared names whose turn is remembered
 
 
@@ -230,7 +231,8 @@ class Resolver:
         elif chosen:
             servers = chosen
         busy = self._busy.get(asker.container, 0)
-        if not servers or busy >= _PER_CONTAINER:
+        room = _OF_RIGHT if self._upstream.is_crowded else _PER_CONTAINER
+        if not servers or busy >= room:
             reply(dnswire.empty(question, dnswire.SERVFAIL))
             return
         self._busy[asker.container] = busy + 1

@@ -11,13 +11,16 @@ from __future__ import annotations
 import _socket
 import errno
 import time
+from _struct import pack, unpack
 
+from podpy.errors import suppress
+from podpy.kernel import libc
 from podpy.kernel.loop import IN, OUT
 from podpy.net import dnswire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from podpy.kernel.loop import Loop
@@ -27,13 +30,19 @@ if TYPE_CHECKING:
     Ask = Callable[[bytes, str, Reply, bool], None]
 
 PATIENCE = 5.0
-_AT_ONCE = 64  # datagrams read before others have their turn
+_AT_ONCE = 1024  # datagrams read before others have their turn
+_SHARE = 128  # of them, those of one asker that are answered
+_PENANCE = 1.0  # seconds for which one with more is not heard
 _PER_ADDRESS = 8
 _CLIENTS = 128
 _UNANSWERED = 16
 _LONGEST = 4096  # no question is nearly as long
 _BUFFER = 1 << 16
+_MOST_MUTED = 256
 _SWEEP = 1.0
+_SO_DETACH_FILTER = 27
+_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # bpf(4): ldw, jeq, ret
+_NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF: offsets from there
 
 
 class Datagrams:
@@ -43,20 +52,70 @@ class Datagrams:
         self.socket = socket
         self._loop = loop
         self._ask = ask
+        self._muted: set[str] = set()
+        self._filter()  # a supervisor before us may have left one
         socket.setblocking(False)
         loop.watch(socket.fileno(), IN, self._hear)
 
     def close(self) -> None:
+        self._loop.cancel(self)
         self._loop.forget(self.socket.fileno())
         self.socket.close()
 
     def _hear(self, _fd: int, _events: int) -> None:
-        for _ in range(_AT_ONCE):
-            try:
+        """Take what has come, and answer each asker's up to a share.
+
+        Who asks without end fills the socket, where the questions of the others are
+        lost: the kernel drops his for a while.
+        """
+        counts: dict[str, int] = {}
+        heard = []
+        try:
+            for _ in range(_AT_ONCE):
                 packet, source = self.socket.recvfrom(_LONGEST)
-            except OSError:
-                return
-            self._ask(packet, str(source[0]), _Sender(self.socket, source), False)
+                address = str(source[0]).partition("%")[0]
+                counts[address] = count = counts.get(address, 0) + 1
+                if count <= _SHARE:
+                    heard.append((packet, address, source))
+        except OSError:
+            pass
+        if flooding := {address for address, count in counts.items() if count > _SHARE}:
+            self._mute(flooding)
+        for packet, address, source in heard:
+            self._ask(packet, address, _Sender(self.socket, source), False)
+
+    def _mute(self, addresses: set[str]) -> None:
+        if len(self._muted) < _MOST_MUTED:
+            self._muted |= addresses
+        self._filter()
+        self._loop.later(_PENANCE, self._unmute, self)
+
+    def _unmute(self) -> None:
+        self._muted.clear()
+        self._filter()
+
+    def _filter(self) -> None:
+        with suppress(OSError):  # there is none to take away
+            if self._muted:
+                libc.attach_filter(self.socket.fileno(), _dropping(self._muted))
+            else:
+                self.socket.setsockopt(_socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def _dropping(addresses: Iterable[str]) -> bytes:
+    """Classic BPF that drops what comes from one of the addresses, all of one family."""
+    program = b""
+    for address in addresses:
+        is_v6 = ":" in address
+        family, at = (_socket.AF_INET6, 8) if is_v6 else (_socket.AF_INET, 12)
+        words = unpack(f">{4 if is_v6 else 1}I", _socket.inet_pton(family, address))
+        left = 2 * len(words)  # instructions up to the one that drops
+        for number, word in enumerate(words):
+            left -= 2
+            program += pack("=HBBI", _LOAD, 0, 0, _NETWORK_HEADER + at + 4 * number)
+            program += pack("=HBBI", _JUMP_IF_EQUAL, 0, left + 1, word)
+        program += pack("=HBBI", _RETURN, 0, 0, 0)
+    return program + pack("=HBBI", _RETURN, 0, 0, 0xFFFFFFFF)
 
 
 class _Sender:

@@ -96,6 +96,11 @@ class Upstream:
             return
         Inquiry(self, question, self._ordered(servers), done, opener).advance()
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether half of the room is taken: the rest is for those who ask little."""
+        return len(self._waiting) >= _PENDING // 2
+
     def close(self) -> None:
         """Give up everything that is under way, silently."""
         for inquiry in list(self._waiting):

@@ -11,6 +11,7 @@ from pathlib import Path
 import dnslib
 import pytest
 
+from podpy.kernel.loop import Loop
 from podpy.net import dns, dnsserver, upstream
 from support.names import (
     Bench,
@@ -168,3 +169,58 @@ def test_a_message_that_is_an_answer_is_not_answered(bench: Bench) -> None:
     client.send(dnslib.DNSRecord.question("a").reply().pack())
     client.send(b"\1\2\3")
     assert not bench.wait(lambda: readable(client), 0.1)
+
+
+def test_who_asks_without_end_is_not_heard_for_a_while(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel drops his questions: he cannot keep the socket full, where others' get lost."""
+    monkeypatch.setattr(dnsserver, "_PENANCE", 0.3)
+    flooder = bench.client("127.1.0.2")
+    question = dnslib.DNSRecord.question("b").pack()
+    for _ in range(dnsserver._SHARE + 20):
+        flooder.send(question)
+    bench.loop.turn(1)
+    answers = 0
+    while readable(flooder):
+        flooder.recv(512)
+        answers += 1
+    assert answers == dnsserver._SHARE
+    for _ in range(2000):  # far more than the socket holds
+        flooder.send(question)
+    assert values(bench.ask("a", source="127.1.0.3")) == ["127.1.0.2"]
+    assert not readable(flooder)
+    assert bench.wait(lambda: flooder.send(question) > 0 and readable(flooder), seconds=3)
+
+
+def test_a_flood_by_ipv6_is_dropped_by_its_source() -> None:
+    loop, heard = Loop(), []
+    server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    server.bind(("::1", 0))
+    datagrams = dnsserver.Datagrams(loop, server, lambda packet, *_: heard.append(packet))
+    client = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    client.connect(server.getsockname())
+    for muted, expected in (({"::2", "fd00::1"}, [b"1"]), ({"::2", "::1"}, []), (set(), [b"3"])):
+        heard.clear()
+        datagrams._muted = muted
+        datagrams._filter()
+        client.send(str(1 + ({"::1"} <= muted) + 2 * (not muted)).encode())
+        loop.turn(0.1)
+        assert heard == expected
+    datagrams.close()
+    client.close()
+
+
+def test_one_that_asks_much_leaves_room_for_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "_PENDING", 60)
+    bench.servers[0].answer = silent
+    for source in ("127.1.0.2", "127.1.0.3"):
+        client = bench.client(source)
+        for number in range(60):
+            client.send(dnslib.DNSRecord.question(f"x{number}.example.com").pack())
+    bench.wait(lambda: asked(bench) >= 30 + dns._OF_RIGHT, seconds=0.5)
+    bench.servers[0].answer = fixed("192.0.2.9")
+    bench.resolver.put("d" * 64, "n1", ("d",), ("127.1.0.5",))
+    assert values(bench.ask("www.example.com", source="127.1.0.5")) == ["192.0.2.9"]
