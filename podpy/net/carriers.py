@@ -19,7 +19,7 @@ from podpy.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from podpy.net.helper import Helper
     from podpy.net.inner import Inner
@@ -109,8 +109,15 @@ class Slirp:
         # By default the kernel answers for others after a random pause of up to 0.8 seconds.
         inner.sysctl(f"ipv4/neigh/{self.device}/proxy_delay", "0")
 
-    def start(self, inner: Inner, life_line: int) -> Helper:
-        return slirp.start(inner.pid, self.settings, api_socket=self._socket, life_line=life_line)
+    def start(self, inner: Inner, life_line: int, announce: Callable[[int], None]) -> Helper:
+        """Start the program; it calls ``announce`` with its pid before it does anything."""
+        return slirp.start(
+            inner.pid,
+            self.settings,
+            api_socket=self._socket,
+            life_line=life_line,
+            announce=announce,
+        )
 
     def answers(self) -> bool:
         """Whether a program that lives can be talked to."""
@@ -155,7 +162,7 @@ class Pasta:
             )
         inner.run([program, "-f", "-"], _TRANSLATION)
 
-    def start(self, inner: Inner, _life_line: int) -> Helper:
+    def start(self, inner: Inner, _life_line: int, announce: Callable[[int], None]) -> Helper:
         settings = pasta.Settings(
             is_shared=True,
             options=(
@@ -165,7 +172,9 @@ class Pasta:
                 *self._ipv6(),
             ),
         )  # fmt: skip
-        return pasta.start(inner.pid, settings, (), directory=self._directory)
+        helper = pasta.start(inner.pid, settings, (), directory=self._directory)
+        announce(helper.pid)  # in time: who starts it takes it along
+        return helper
 
     def _ipv6(self) -> tuple[str, ...]:
         if not self.has_ipv6:

@@ -143,9 +143,8 @@ class Line:
 
     def _spawn(self) -> None:
         self._since = time.monotonic()
-        self._helper = self.carrier.start(self._inner, self._life_line)
-        # At once: a helper that nobody knows of would keep the device from its successors.
-        self._write_record(self._helper.pid)
+        # On record at once: one that nobody knows of would keep the device from its successors.
+        self._helper = self.carrier.start(self._inner, self._life_line, self._write_record)
         self._loop.watch(self._helper.ready_fd, IN, lambda _fd, _events: self._arrive())
 
     def _arrive(self) -> None:

@@ -22,7 +22,7 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
 DEVICE = "tap0"
@@ -167,7 +167,7 @@ def arguments(
 
 def start(
     pid: int, settings: Settings, *, api_socket: str = "", namespaces: Sequence[str] = (),
-    life_line: int = -1,
+    life_line: int = -1, announce: Callable[[int], None] | None = None,
 ) -> Helper:  # fmt: skip
     """Start slirp4netns for the network namespace of ``pid``; it is not ready yet.
 
@@ -176,7 +176,8 @@ def start(
     namespace.  ``api_socket`` (needed for published ports) is the path where
     the helper will listen.  The helper ends when the last copy of
     :attr:`Helper.exit_fd` is closed; where ``life_line`` is given, that of the
-    caller's own pipe, which may outlast several helpers.
+    caller's own pipe, which may outlast several helpers.  ``announce`` is called
+    with the helper's pid by itself, before it can do anything.
     """
     program = locate("slirp4netns", "pasta")
     ready, ready_end = os.pipe2(os.O_CLOEXEC)
@@ -192,7 +193,10 @@ def start(
             command.insert(1, f"--api-socket={path}")
             given[directory] = directory
             ours.append(directory)
-        helper = _spawn_open(command, given)
+        if announce is None:
+            helper = _spawn_open(command, given)
+        else:
+            helper = _fork_announced(command, given, announce)
     except BaseException:
         for fd in {ready, exit_fd, log} - {life_line}:
             os.close(fd)
@@ -228,6 +232,25 @@ def _spawn_open(command: list[str], files: dict[int, int]) -> int:
         return process.spawn(command, files=files)
     finally:
         os.umask(before)
+
+
+def _fork_announced(
+    command: list[str], files: dict[int, int], announce: Callable[[int], None]
+) -> int:
+    """Start a helper that is known before it exists, whenever its parent is killed."""
+
+    def become() -> int:
+        announce(os.getpid())
+        process.default_signals()
+        os.umask(0o077)
+        for theirs, ours in files.items():
+            if theirs == ours:
+                os.set_inheritable(ours, True)
+            else:
+                os.dup2(ours, theirs)
+        os.execv(command[0], command)
+
+    return process.fork_child(become)
 
 
 def _by_directory(path: str) -> tuple[str, int]:

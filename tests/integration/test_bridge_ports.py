@@ -335,6 +335,22 @@ def _answers(address: str, number: int) -> bool:
         return False
 
 
+def test_uplink_and_network_supervisor_killed_one_after_the_other(
+    web: Web, podpy: Podpy, world: World
+) -> None:
+    """A helper that the killed supervisor had just started must not keep its successor out."""
+    web.serve("echo", ["-p", "18132:7"], code=ECHO)
+    time.sleep(1)
+    for pause in (0.005, 0.015, 0.02, 0.025, 0.03, 0.04):
+        eventually(lambda: process.is_alive(uplink(podpy)))
+        os.kill(uplink(podpy).pid, signal.SIGKILL)
+        time.sleep(pause)
+        os.kill(supervisor(podpy).pid, signal.SIGKILL)
+        for address in (world.host, "::1"):
+            assert seconds_until(lambda address=address: _answers(address, 18132)) < 1.5
+        time.sleep(0.5)
+
+
 def test_the_uplink_ends_with_the_last_container(podpy: Podpy, busybox: str) -> None:
     podpy("run", "-d", "--name", "one", busybox, "sleep", "100")
     helper, before = uplink(podpy), supervisor(podpy)
