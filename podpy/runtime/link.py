@@ -70,7 +70,11 @@ def starter() -> tuple[list[str], dict[str, str]]:
     before = len(sys.orig_argv) - len(sys.argv[1:])
     command = [sys.executable, *sys.orig_argv[1:before], WORD]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    # ``python -m`` looks for modules in the working directory first.  What lies there may be
+    # a container's to write by the time this is used.
+    home, here = os.path.dirname(sys.modules["podpy"].__path__[0]), os.getcwd()
+    trusted = (each for each in sys.path if each and (each == home or each != here))
+    environment["PYTHONPATH"] = os.pathsep.join(trusted)
     return command, environment
 
 

@@ -405,3 +405,18 @@ def test_the_command_is_our_own_without_its_arguments(tmp_path: Path) -> None:
     assert kept["XDG_RUNTIME_DIR"] == "/run/user/7"
     assert "SECRET" not in kept
     assert root in kept["PYTHONPATH"].split(":")
+
+
+def test_the_working_directory_is_no_place_for_code(tmp_path: Path) -> None:
+    """It may be mounted into the container, which would write what is executed later."""
+    root = str(Path(link.__file__).parents[2])
+    (tmp_path / "start.py").write_text(
+        "from podpy.runtime import link\nprint(link.starter()[1]['PYTHONPATH'])\n"
+    )
+    command = [sys.executable, "-m", "start"]
+    for here, expected in ((tmp_path, False), (Path(root), True)):
+        environment = {"PYTHONPATH": f"{root}:{tmp_path}" if here != tmp_path else root}
+        done = subprocess.run(command, capture_output=True, check=True, cwd=here, env=environment)
+        kept = done.stdout.decode().strip().split(":")
+        assert root in kept
+        assert (str(here) in kept) == expected
