@@ -90,7 +90,7 @@ def ping(address):
     six = ":" in address
     kind = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, 1)
     with socket.socket(kind[0], socket.SOCK_DGRAM, kind[1]) as peer:
-        peer.settimeout(4)
+        peer.settimeout(2)
         for turn in range(2):  # the first may wait for the neighbour's address
             peer.sendto(bytes([128 if six else 8]) + bytes(5) + b"\\0\\1hello", (address, 0))
             try:
