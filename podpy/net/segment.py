@@ -20,7 +20,7 @@ from podpy.netmodel import Endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from podpy.kernel.netlink import Route
@@ -154,16 +154,17 @@ class Segment:
     def lease(self, container: str, wanted: Attachment) -> Endpoint:
         """Addresses for a container, by its own wish where it has one."""
         given: dict[str, Any] = {}
-        for subnet in self.network.subnets:
-            suffix = "6" if ":" in subnet.subnet else ""
-            if f"address{suffix}" in given:
-                continue  # one address of a family
-            asked = wanted.ip6 if suffix else wanted.ip
-            if asked and not _holds(subnet, asked):
-                continue
-            given[f"address{suffix}"] = self._take(container, subnet, asked)
-            given[f"gateway{suffix}"] = subnet.gateway
-            given[f"prefix{suffix}"] = _length(subnet)
+        for suffix, asked in (("", wanted.ip), ("6", wanted.ip6)):
+            fitting = [
+                each
+                for each in self.network.subnets
+                if (":" in each.subnet) == bool(suffix) and (not asked or _holds(each, asked))
+            ]
+            if fitting:
+                subnet, address = self._take(container, fitting, asked)
+                given[f"address{suffix}"] = address
+                given[f"gateway{suffix}"] = subnet.gateway
+                given[f"prefix{suffix}"] = _length(subnet)
         return Endpoint(
             network=self.network.name,
             network_id=self.network.id,
@@ -173,7 +174,8 @@ class Segment:
             **given,
         )
 
-    def _take(self, container: str, subnet: Subnet, asked: str) -> str:
+    def _take(self, container: str, subnets: Sequence[Subnet], asked: str) -> tuple[Subnet, str]:
+        """The address that is asked for, or else one of the first subnet that has one free."""
         if asked:
             if self._leases.get(asked, container) != container:
                 raise Conflict(
@@ -182,11 +184,17 @@ class Segment:
                     hint="choose another one, or leave --ip out",
                 )
             self._leases[asked] = container
-            return asked
-        found = ipam.lease(subnet, self._leases, self._last.get(subnet.subnet, ""))
+            return subnets[0], asked
+        subnet, *others = subnets
+        try:
+            found = ipam.lease(subnet, self._leases, self._last.get(subnet.subnet, ""))
+        except Conflict:
+            if not others:
+                raise
+            return self._take(container, others, "")
         self._last[subnet.subnet] = found
         self._leases[found] = container
-        return found
+        return subnet, found
 
     def restore(self, container: str, endpoint: Endpoint) -> None:
         """The leases of a container that comes back to a new supervisor."""

@@ -185,6 +185,18 @@ def test_addresses_that_cannot_be_given_are_refused_and_nothing_changes(podpy: P
     assert "02:11:22:33:44:55" in podpy("exec", "c", "ip", "link", "show", "lan7").stdout
 
 
+def test_a_second_subnet_has_room_when_the_first_has_none(podpy: Podpy) -> None:
+    podpy("network", "create", "--subnet", "10.73.1.0/30", "--subnet", "10.73.2.0/24", "net")
+    for name in ("first", "second"):
+        run(podpy, name, "--network", "net")
+    run(podpy, "third", "--network", "net", "--ip", "10.73.2.9")
+    found = {name: addresses(podpy, name)["eth0"] for name in ("first", "second", "third")}
+    assert found == {"first": "10.73.1.2/30", "second": "10.73.2.2/24", "third": "10.73.2.9/24"}
+    served = ("sh", "-c", "echo hello | nc -l -p 80")
+    podpy("exec", "-d", "second", *served)
+    eventually(lambda: podpy("exec", "first", "nc", "-w1", "second", "80", code=None).text)
+
+
 def test_networks_in_use_are_not_removed(podpy: Podpy) -> None:
     podpy("network", "create", "net")
     podpy("network", "create", "unused")
