@@ -68,7 +68,10 @@ def starter() -> tuple[list[str], dict[str, str]]:
     import os  # which a lean supervisor does not know
 
     before = len(sys.orig_argv) - len(sys.argv[1:])
-    command = [sys.executable, *sys.orig_argv[1:before], WORD]
+    own = sys.orig_argv[1:before]
+    if own and own[-1] == sys.argv[0] and os.path.exists(own[-1]):
+        own[-1] = os.path.abspath(own[-1])  # ./podpy.pyz: it is started from elsewhere
+    command = [sys.executable, *own, WORD]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     # ``python -m`` looks for modules in the working directory first.  What lies there may be
     # a container's to write by the time this is used.

@@ -420,3 +420,13 @@ def test_the_working_directory_is_no_place_for_code(tmp_path: Path) -> None:
         kept = done.stdout.decode().strip().split(":")
         assert root in kept
         assert (str(here) in kept) == expected
+
+
+def test_a_program_that_was_called_by_a_relative_path_is_found_again(tmp_path: Path) -> None:
+    (tmp_path / "start.py").write_text(
+        "from podpy.runtime import link\nprint(link.starter()[0][1:])\n"
+    )
+    environment = {"PYTHONPATH": str(Path(link.__file__).parents[2])}
+    command = [sys.executable, "start.py", "run", "start.py"]
+    done = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path, env=environment)
+    assert done.stdout.decode().strip() == str([str(tmp_path / "start.py"), link.WORD])
