@@ -13,7 +13,7 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 _SYSTEM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin")
 _boot_id = ""
@@ -190,6 +190,21 @@ def set_title(name: str, title: str) -> None:
         comm.write(name)
     if first < last:
         libc.overwrite_arguments(first, last, title)
+
+
+def forget_environment(kept: Collection[str]) -> None:
+    """Drop all variables but these, for us, our children and who reads ``/proc/PID/environ``."""
+    from podpy.kernel import libc  # imports ctypes
+
+    with open("/proc/self/stat", "rb") as status:
+        fields = status.read().rpartition(b")")[2].split()
+    first, last = int(fields[47]), int(fields[48])  # env_start and env_end of proc_pid_stat(5)
+    for name, value in list(os.environ.items()):
+        del os.environ[name]
+        if name in kept:
+            os.environ[name] = value  # in memory of its own
+    if first < last:
+        libc.overwrite_arguments(first, last, "")
 
 
 def fork_child(function: Callable[[], int | None], *, cgroup_fd: int = -1) -> int:

@@ -596,3 +596,19 @@ def eventually_more(server: Server, before: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_the_environment_of_who_came_first_is_kept_by_nobody(town: Town) -> None:
+    """The network supervisor and the uplink's program outlive the command that started them."""
+    town.podpy.env["SENTINEL"] = "a-secret-of-the-caller"
+    town.start("outside", "red")
+    read = 0
+    for each in processes.descendants():
+        name = Path(f"/proc/{each.pid}/cmdline").read_bytes()
+        try:
+            environment = Path(f"/proc/{each.pid}/environ").read_bytes()
+        except OSError:
+            continue  # not to be looked into
+        assert b"a-secret" not in environment, name
+        read += b"podpy" in name
+    assert read
