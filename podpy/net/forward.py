@@ -118,8 +118,7 @@ class Forwarder:
         except OSError as error:
             client.close()
             return error.errno not in _EXHAUSTED
-        where = (target.address, target.port)
-        self._connections.add(Connection(self._loop, client, inside, where, self._ended))
+        self._connections.add(Connection(self._loop, client, inside, self._ended))
         if not self._has_room:
             for each in self._streams:
                 self._loop.pause(each.listener.fileno())
@@ -162,17 +161,26 @@ class StreamPort:
 
 
 def inside_socket(inner: Inner, kind: int, target: Target, client: Address) -> _socket.socket:
-    """A socket of the shared namespace towards ``target``, as the client where that can be."""
+    """A socket of the shared namespace that connects to ``target``, as the client if that can be.
+
+    The client's port is taken as well, where it is free: it may serve another
+    connection of the client's, or have served one a minute ago.
+    """
     shown = target.shows(client[0])
-    made = inner.open(target.family, kind, transparent=shown)
-    made.setblocking(False)
-    if shown:
+    failure = errno.EADDRNOTAVAIL
+    for port in (client[1], 0) if shown else (0,):
+        made = inner.open(target.family, kind, transparent=shown)
         try:
-            made.bind(client)
-        except OSError:  # this port of the client's serves another connection of its own
-            with suppress(OSError):
-                made.bind((client[0], 0))
-    return made
+            made.setblocking(False)
+            if shown:
+                made.bind((client[0], port))
+            failure = made.connect_ex((target.address, target.port))
+        except OSError as error:
+            failure = error.errno or failure
+        if failure in (0, errno.EINPROGRESS):
+            return made
+        made.close()
+    raise OSError(failure, "the container cannot be reached")
 
 
 class DatagramPort:
@@ -220,7 +228,6 @@ class DatagramPort:
             self._clients.pop(eldest).close()
         try:
             inside = inside_socket(self._inner, _socket.SOCK_DGRAM, self._target, who[:2])
-            inside.connect((self._target.address, self._target.port))
         except OSError:
             return None  # UDP may lose it
         made = _Client(self._loop, inside, lambda data: self._outward(data, who, local))

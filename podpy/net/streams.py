@@ -11,7 +11,6 @@ An end of file is passed on as such (half-close), a broken connection as one.
 from __future__ import annotations
 
 import _socket
-import errno
 from _struct import pack
 
 from podpy.errors import suppress
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 17
 _ROUNDS = 8  # chunks that one direction may carry before others have their turn
-_BUSY = (errno.EAGAIN, errno.EINPROGRESS)
 _RESET = pack("=ii", 1, 0)  # SO_LINGER of no time: closing breaks the connection
 
 #: What is on its way between two calls; one for all, for nothing stays in it.
@@ -75,10 +73,10 @@ class _Flow:
 
 
 class Connection:
-    """A client's connection and the one inside that continues it."""
+    """A client's connection and the one inside that continues it, and may still be connecting."""
 
     def __init__(
-        self, loop: Loop, client: _socket.socket, inside: _socket.socket, target: tuple[str, int],
+        self, loop: Loop, client: _socket.socket, inside: _socket.socket,
         ended: Callable[[Connection], None],
     ) -> None:  # fmt: skip
         self._loop = loop
@@ -91,12 +89,9 @@ class Connection:
         for each in (client, inside):
             each.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
             each.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        failure = inside.connect_ex(target)
         loop.watch(client.fileno(), 0, self._move)
         loop.pause(client.fileno())
         loop.watch(inside.fileno(), OUT, self._connected)
-        if failure not in (0, *_BUSY):
-            loop.later(0, self._break, key=self)
 
     def _connected(self, fd: int, _events: int) -> None:
         if self._inside.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR):
