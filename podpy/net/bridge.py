@@ -285,9 +285,13 @@ class Supervisor:
             os.close(fd)
         member = Member(channel, client.registration(registration), fds)
         self._admit(member)
+        before = member.endpoints
         try:
             fabric.restore(member, is_ours=is_ours)
-            member.push(fabric.pins(member))
+            if member.endpoints == before:
+                member.push(fabric.pins(member))
+            else:
+                self._push_changes(fabric, member)
         except (PodpyError, OSError) as error:
             # What could not be had again is told, and what it has it keeps.
             member.push(fabric.pins(member), error=client.telling(error)["error"])
@@ -362,9 +366,12 @@ class Supervisor:
         fabric.rename(member, name, tuple(names))
         self._push_changes(fabric, member, channel)
 
-    def _push_changes(self, fabric: Fabric, member: Member, asker: _socket.socket) -> None:
+    def _push_changes(
+        self, fabric: Fabric, member: Member, asker: _socket.socket | None = None
+    ) -> None:
         """Push a container's new state; who asked for it is answered when it stands."""
-        member.waiting.append(asker)
+        if asker is not None:
+            member.waiting.append(asker)
         member.push(
             fabric.pins(member),
             networks=member.endpoints,

@@ -106,12 +106,13 @@ class Fabric:
         """Take over what a container has.
 
         ``is_ours`` says that its plugs are in our namespace; else they are made
-        anew, with the same addresses.
+        anew, with the same addresses unless somebody else has these by now.
         """
         self._members[member.container] = member
-        for (network, _), endpoint in zip(member.wanted, member.endpoints, strict=True):
+        before = member.endpoints
+        for (network, _), endpoint in zip(member.wanted, before, strict=True):
             self._restore_plug(member, network, endpoint, is_ours=is_ours)
-        if not is_ours:
+        if not is_ours or member.endpoints != before:
             self._set_routes(member)
         self._publish_again(member)
 
@@ -196,8 +197,11 @@ class Fabric:
         self, member: Member, network: Network, endpoint: Endpoint, *, is_ours: bool
     ) -> None:
         segment = self._segment(network)
-        segment.restore(member.container, endpoint)
+        restored = segment.restore(member.container, endpoint)
         segment.members.add(member.container)
+        if restored != endpoint:
+            is_ours = False
+            endpoint = member.move(endpoint, restored)
         if is_ours and self.inner.route.index(member.device(endpoint.interface)):
             self._guard_plugs(member)
         else:

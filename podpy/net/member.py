@@ -53,6 +53,11 @@ class Member:
             kept.append({"network": to_dict(network), "attachment": to_dict(attachment)})
         self.told = replace(self.told, networks=tuple(kept))
 
+    def move(self, before: Endpoint, after: Endpoint) -> Endpoint:
+        """It has other addresses on one of its networks: ``after``."""
+        self.endpoints = tuple(after if each == before else each for each in self.endpoints)
+        return after
+
     def free_interface(self, wanted: str) -> str:
         """The name of the next interface inside."""
         taken = {each.interface for each in self.endpoints}

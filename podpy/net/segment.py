@@ -16,7 +16,8 @@ import os
 from podpy.errors import Conflict, suppress
 from podpy.kernel import netlink
 from podpy.net import ipam
-from podpy.netmodel import Endpoint
+from podpy.netmodel import Attachment, Endpoint
+from podpy.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from podpy.kernel.netlink import Route
     from podpy.net.uplink import HostAccess
-    from podpy.netmodel import Attachment, Network, Subnet
+    from podpy.netmodel import Network, Subnet
 
 # A table's number is that of its bridge's interface on top of this: the same after a takeover.
 _TABLES = 10000
@@ -196,13 +197,27 @@ class Segment:
         self._leases[found] = container
         return subnet, found
 
-    def restore(self, container: str, endpoint: Endpoint) -> None:
-        """The leases of a container that comes back to a new supervisor."""
+    def restore(self, container: str, endpoint: Endpoint) -> Endpoint:
+        """The leases of a container that comes back to a new supervisor.
+
+        Other ones where somebody has its address meanwhile: when the runtime directory
+        is deleted there are two supervisors for a moment, who do not know each other.
+        """
+        own = filter(None, (endpoint.address, endpoint.address6))
+        if any(self._leases.get(address, container) != container for address in own):
+            is_derived = endpoint.mac == _mac(endpoint.address or endpoint.address6)
+            wanted = Attachment(
+                network=endpoint.network,
+                mac="" if is_derived else endpoint.mac,
+                aliases=endpoint.aliases,
+            )
+            return replace(self.lease(container, wanted), interface=endpoint.interface)
         for subnet in self.network.subnets:
             address = endpoint.address6 if ":" in subnet.subnet else endpoint.address
             if address and _holds(subnet, address):
                 self._leases[address] = container
                 self._last[subnet.subnet] = address
+        return endpoint
 
     def release(self, container: str) -> None:
         self.members.discard(container)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import time
@@ -612,3 +613,28 @@ def test_the_environment_of_who_came_first_is_kept_by_nobody(town: Town) -> None
         assert b"a-secret" not in environment, name
         read += b"podpy" in name
     assert read
+
+
+def test_no_two_containers_ever_have_one_address(town: Town) -> None:
+    """Not even when the runtime directory is deleted, and two supervisors live for a moment.
+
+    Who has another's address is taken for it by the resolver, and by every neighbour.
+    """
+    for name in ("first", "second"):
+        town.start(name, "red")
+    (lock,) = town.podpy.runtime.rglob("network/lock")
+    shutil.rmtree(lock.parent)
+    for name in ("third", "fourth"):
+        town.start(name, "red")
+    old = town.addresses("first", "red")
+    eventually(lambda: town.addresses("first", "red") != old, timeout=15, what="another address")
+    names = ("first", "second", "third", "fourth")
+    eventually(lambda: len({town.addresses(name, "red") for name in names}) == 4, timeout=15)
+    for name in names:
+        four, six = town.addresses(name, "red")
+        held = town.shell(name, "ip -o addr show scope global")
+        assert f" {four}/" in held and f" {six}/" in held
+        code = guest.script(attacker.PROBE, json.dumps([("name", name, 0)]))
+        found = json.loads(town.podpy("exec", "third", *code).text)[0][0].split()
+        assert four in found and {four, six}.issuperset(found)
+    town.podpy("rm", "-f", "-t", "0", *names)
