@@ -158,8 +158,10 @@ LIMITS = (
 )  # fmt: skip
 
 #: Cells that say nothing of podpy: passt of Debian 12 (2023-03) on Linux 6.18 loses what a
-#: container sends into a connection with a remote host, with and without podpy.
-OLD_PASTA = ("bulk", *ending("from the world"), *ending("from the world, IPv6"))
+#: container sends into a connection with a remote host, with and without podpy; that of
+#: Debian 13 (2025-05) still does so now and then when much is sent both ways at once.
+NEW_PASTA = ("bulk",)
+OLD_PASTA = (*NEW_PASTA, *ending("from the world"), *ending("from the world, IPv6"))
 
 
 def expected(mode: str, group: str) -> dict[str, str]:
@@ -222,6 +224,7 @@ def test_podpy(podpy: Podpy, busybox: str, world: World, mode: str, group: str) 
     elif mode == "pasta":  # later ones show a client on the loopback as the host's own address
         own = {LOOPBACK: World.host, LOOPBACK6: World.host6}
         wanted = {cell: own.get(value, value) for cell, value in wanted.items()}
+        unsure = NEW_PASTA
     elif wanted.get("tcp6") and not has_old_libslirp():
         wanted["ping6"] = "echo"
     compare(found, wanted, [cell for cell in unsure if cell in wanted])
