@@ -262,14 +262,14 @@ class Fabric:
         known = self._segments.get(network.name)
         if known is not None and known.network.id == network.id:
             return known
-        if known is not None and known.members:
-            raise Conflict(
-                f"network {network.name}: containers are still on the network of that name"
-                " that was removed",
-                hint="stop them first",
-            )
-        if known is not None:
-            self._drop(network.name)
+        for other in [each for each in self._segments.values() if each.is_in_the_way_of(network)]:
+            if other.members:
+                raise Conflict(
+                    f"network {network.name}: containers are still on network"
+                    f" {other.network.name}, which was removed",
+                    hint="stop them first",
+                )
+            self._drop(other.network.name)
         return self._make(network)
 
     def _make(self, network: Network) -> Segment:
@@ -283,8 +283,12 @@ class Fabric:
         if network.host_loopback:
             made.lead_to_host(self._uplink.reach_host())
         self._segments[network.name] = made
-        if network.dns:
-            self._resolver.serve(network, self._gateways.open(network))
+        try:
+            if network.dns:
+                self._resolver.serve(network, self._gateways.open(network))
+        except BaseException:
+            self._drop(network.name)
+            raise
         return made
 
     def _drop(self, name: str) -> None:

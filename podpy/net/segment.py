@@ -150,6 +150,16 @@ class Segment:
         for subnet in subnets:
             self._route.remove_route(subnet, table=self.table, kind=netlink.RTN_UNREACHABLE)
 
+    def is_in_the_way_of(self, network: Network) -> bool:
+        """Whether this one has its place: it is then of a network that was removed."""
+        own = [ipam.cidr(each.subnet, "subnet") for each in self.network.subnets]
+        wanted = [ipam.cidr(each.subnet, "subnet") for each in network.subnets]
+        return (
+            self.network.name == network.name
+            or self.network.interface == network.interface
+            or any(mine.overlaps(each) for mine in own for each in wanted)
+        )
+
     # --- leases --------------------------------------------------------------
 
     def lease(self, container: str, wanted: Attachment) -> Endpoint:

@@ -252,6 +252,17 @@ def test_a_network_of_the_same_name_is_another_one(podpy: Podpy) -> None:
     assert addresses(podpy, "c") == {"eth0": "10.76.0.2/24"}
 
 
+def test_a_new_network_may_have_the_place_of_a_removed_one_at_once(podpy: Podpy) -> None:
+    """Before the network supervisor, kept by another container, has tidied up."""
+    run(podpy, "keeper")
+    for name in ("one", "two"):
+        podpy("network", "create", "--subnet", "10.73.0.0/24", "--interface-name", "br73", name)
+        run(podpy, name, "--network", name)
+        assert "10.73.0.2" in podpy("exec", name, "nslookup", name).stdout
+        podpy("rm", "-f", "-t", "0", name)
+        podpy("network", "rm", name)
+
+
 def test_networks_made_at_once_do_not_clash(podpy: Podpy) -> None:
     makers = [podpy.start("network", "create", f"n{number}") for number in range(8)]
     for maker in makers:
