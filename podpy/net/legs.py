@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import _socket
 
-from podpy.errors import PodpyError, suppress
+from podpy.errors import PodpyError
 from podpy.net import ports
 from podpy.net.carriers import Forward
 from podpy.net.forward import Target
@@ -18,7 +18,7 @@ from podpy.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from podpy.kernel.loop import Loop
     from podpy.kernel.netlink import Rule
@@ -50,13 +50,19 @@ class Leg:
 
 
 class Legs:
-    """All legs, by container.  ``forwarding`` is what the helper can do, set once it is known."""
+    """All legs, by container.  ``forwarding`` is what the helper can do, set once it is known.
 
-    def __init__(self, loop: Loop, inner: Inner, forwarder: Forwarder) -> None:
+    ``stuck`` is called when the helper lives and does not answer: it is to be replaced.
+    """
+
+    def __init__(
+        self, loop: Loop, inner: Inner, forwarder: Forwarder, stuck: Callable[[], None]
+    ) -> None:
         self.forwarding: Forwarding | None = None
         self._loop = loop
         self._steering = Steering(inner.route)
         self._forwarder = forwarder
+        self._stuck = stuck
         self._legs: dict[str, list[Leg]] = {}
         self._found: dict[Forward, int] = {}
 
@@ -153,6 +159,9 @@ class Legs:
             leg.ident = self.forwarding.add(mapping, leg.address)
         except ConnectionError:
             return  # the helper has just ended: its successor is told (forward_again)
+        except TimeoutError:
+            self._stuck()
+            return
         self._relay_loopback(leg)
 
     def _relay(self, leg: Leg, bound: _socket.socket) -> None:
@@ -193,8 +202,12 @@ class Legs:
 
     def _unforward(self, ident: int) -> None:
         if ident >= 0 and self.forwarding is not None:
-            with suppress(OSError):  # the helper has ended, and its ports with it
+            try:
                 self.forwarding.remove(ident)
+            except TimeoutError:
+                self._stuck()
+            except OSError:
+                return  # the helper has ended, and its ports with it
 
     # --- when the helper dies, and when we are new ---------------------------
 

@@ -105,6 +105,12 @@ class Line:
             with suppress(ProcessLookupError):
                 _signal.pidfd_send_signal(self._pidfd, _signal.SIGKILL)
 
+    def replace(self) -> None:
+        """Have another helper instead of one that lives and does not answer."""
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                _signal.pidfd_send_signal(self._pidfd, _signal.SIGKILL)
+
     def close(self) -> None:
         """Leave the helper to itself."""
         self._loop.cancel(self)

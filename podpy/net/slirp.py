@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEVICE = "tap0"
 MTU = 65520
-_PATIENCE = 5.0  # seconds until a helper that is alive has answered
+_PATIENCE = 3.0  # seconds until a helper that is alive has answered
 _MTU_RANGE = range(68, 65522)
 
 

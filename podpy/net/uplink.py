@@ -65,7 +65,7 @@ class Uplink:
         self._neighbours: Neighbours | None = None
         self._behind: set[bytes] = set()  # the IPv6 addresses of containers
         self._failure: PodpyError | None = None
-        self._legs = Legs(loop, inner, Forwarder(loop, inner))
+        self._legs = Legs(loop, inner, Forwarder(loop, inner), self._replace)
 
     @property
     def index(self) -> int:
@@ -177,6 +177,10 @@ class Uplink:
         self._lead_out(self._line.carrier)
         self._legs.forward_again()
         self._up()
+
+    def _replace(self) -> None:
+        if self._line is not None:
+            self._line.replace()
 
     def _lead_out(self, carrier: Carrier) -> None:
         """The namespace's own way out, and answers for who is behind it."""

@@ -335,6 +335,16 @@ def _answers(address: str, number: int) -> bool:
         return False
 
 
+def test_an_uplink_that_does_not_answer_is_replaced(web: Web, podpy: Podpy, world: World) -> None:
+    web.serve("one", ["-p", "18133:80"], "80")
+    old = uplink(podpy)
+    os.kill(old.pid, signal.SIGSTOP)
+    web.serve("two", ["-p", "18134:80"], "80")
+    for number in (18133, 18134):
+        eventually(lambda number=number: visit(world.host, number) == world.host)
+    assert uplink(podpy) != old
+
+
 def test_uplink_and_network_supervisor_killed_one_after_the_other(
     web: Web, podpy: Podpy, world: World
 ) -> None:

@@ -98,7 +98,7 @@ class Here:
 def legs() -> Iterator[Legs]:
     """Published ports that are all relayed; nothing is forwarded by a helper."""
     loop, inner = Loop(), Here()
-    made = Legs(loop, inner, Forwarder(loop, inner))  # type: ignore[arg-type]
+    made = Legs(loop, inner, Forwarder(loop, inner), lambda: None)  # type: ignore[arg-type]
     yield made
     made.close()
 
