@@ -66,7 +66,7 @@ class Denials:
                 netlink.fail_on(netlink.error_number(content))
         channel.setblocking(False)
         self._channel = channel
-        self._loop.watch(channel.fileno(), IN, lambda *_: self._hear(channel))
+        self._loop.watch(channel.fileno(), IN, self._on_packets)
 
     def begin(self, container: str, prefix: str, known: Iterable[Denial] = ()) -> None:
         """Count for a container, on from what it has in its record."""
@@ -75,7 +75,7 @@ class Denials:
 
     def flush(self, container: str) -> None:
         """Tell at once what has not been told: the container is about to go."""
-        while self._channel is not None and self._hear(self._channel):
+        while self._hear():
             pass
         if container in self._waiting:
             self._loop.cancel(("denials", container))
@@ -111,10 +111,15 @@ class Denials:
         self._waiting.discard(container)
         self._report(container, tuple(self._found[container].values()))
 
-    def _hear(self, channel: _socket.socket) -> bool:
+    def _on_packets(self, _fd: int, _events: int) -> None:
+        self._hear()
+
+    def _hear(self) -> bool:
         """Count one datagram's packets; False when there is none."""
+        if self._channel is None:
+            return False
         try:
-            datagram = channel.recv(_BUFFER)
+            datagram = self._channel.recv(_BUFFER)
         except BlockingIOError:
             return False
         except OSError as error:
