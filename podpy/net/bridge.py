@@ -30,13 +30,14 @@ from __future__ import annotations
 
 import _socket
 import os
+import sys
 
 from podpy import files
 from podpy.errors import NotFound, PodpyError, suppress
 from podpy.kernel import cgroup, process
 from podpy.kernel.loop import IN, Loop
 from podpy.model import ProcessIdentity
-from podpy.net import client, packets
+from podpy.net import client, dnswire, packets
 from podpy.net.fabric import Fabric
 from podpy.net.inner import Inner
 from podpy.net.member import Member
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 _LINGER = 3.0  # seconds without a container until the supervisor ends
 _RETURN = 1.0  # seconds that the containers of a killed supervisor have to come back
 _OWN_SCOPE = 0.5  # seconds until systemd is asked for a scope: nobody waits for it
+_LEISURE = 1.0  # seconds until what will be needed is loaded
+_MOST_FAULTS, _FORGIVEN = 100, 10.0  # failures to bear, and seconds until they are forgotten
 _BREATH = 0.2  # seconds without a new connection when there is no descriptor for one
 _WATCH = 3.0  # seconds between two looks at whether our place is still ours
 
@@ -72,6 +75,8 @@ class Supervisor:
         self._deferred: list[Member] = []
         self._fabric: Fabric | None = None
         self._running = True
+        self._faults = 0
+        self._loop.later(_LEISURE, dnswire.prepare)
         self._settle_down(lock, listener)
         if cgroup.has_user_manager():
             self._loop.later(_OWN_SCOPE, self._move_to_own_scope)
@@ -83,8 +88,25 @@ class Supervisor:
 
     def run(self) -> None:
         while self._running:
-            self._loop.turn()
+            try:
+                self._loop.turn()
+            except Exception as error:
+                self._bear(error)
         os.close(self._lock)
+
+    def _bear(self, error: Exception) -> None:
+        """One request has failed as nobody foresaw (no descriptor, no memory): the others go on.
+
+        When it happens again and again a successor may do better.
+        """
+        self._faults += 1
+        if self._faults > _MOST_FAULTS:
+            raise error
+        print(f"Error: network: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        self._loop.later(_FORGIVEN, self._forgive)
+
+    def _forgive(self) -> None:
+        self._faults = 0
 
     # --- beginning and end ---------------------------------------------------
 

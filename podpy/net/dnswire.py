@@ -155,6 +155,12 @@ _records: dict[tuple[bool, str, int], bytes] = {}  # dnslib needs 60 us for one
 _REMEMBERED = 4096
 
 
+def prepare() -> None:
+    """Load what the first answers need, while there are descriptors and nobody waits."""
+    for is_name, value in ((False, "127.0.0.1"), (False, "::1"), (True, "localhost")):
+        _record(is_name, value, 0)
+
+
 def _record(is_name: bool, value: str, ttl: int) -> bytes:
     """A record of the name with which a message begins, the one that was asked for."""
     known = _records.get((is_name, value, ttl))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -638,3 +639,25 @@ def test_no_two_containers_ever_have_one_address(town: Town) -> None:
         found = json.loads(town.podpy("exec", "third", *code).text)[0][0].split()
         assert four in found and {four, six}.issuperset(found)
     town.podpy("rm", "-f", "-t", "0", *names)
+
+
+def test_without_a_free_descriptor_the_network_supervisor_serves_who_is_there(town: Town) -> None:
+    """Whoever calls a published port again and again takes them; nobody else is to notice."""
+    for name in ("first", "second"):
+        town.start(name, "red")
+    (lock,) = town.podpy.runtime.rglob("network/lock")
+    hub = json.loads(lock.read_text())["pid"]
+    time.sleep(1.5)  # until it has loaded what answers need
+    soft, hard = resource.prlimit(hub, resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir(f"/proc/{hub}/fd"))
+    resource.prlimit(hub, resource.RLIMIT_NOFILE, (highest + 1, hard))
+    probes = [("name", "first", 0), ("dnstcp", f"{RED[0]}1/first", 53)]
+    late = ("run", "--rm", "--network", "red", town.image, "true")
+    for _ in range(3):
+        waiting = town.podpy.start(*late)
+        assert town.reached("second", probes[0]) == probes[:1]
+        waiting.kill()
+    resource.prlimit(hub, resource.RLIMIT_NOFILE, (soft, hard))
+    town.podpy(*late, timeout=30)
+    assert town.reached("second", *probes) == probes
+    assert json.loads(lock.read_text())["pid"] == hub
