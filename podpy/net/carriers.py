@@ -30,7 +30,11 @@ GATEWAY6 = "fe80::2"  # libslirp's router, and the one that pasta is given
 #: The uplink's own subnets, the usual one first; one that the host uses would hide it.
 SUBNETS = ("10.0.2.0/24", "10.192.2.0/24", "172.30.255.0/24", "192.168.232.0/24")
 HOST_SUBNETS = ("10.0.3.0/24", "10.192.3.0/24", "172.30.254.0/24", "192.168.233.0/24")
-_RELAYED = "port_handler=rootlesskit"
+#: Which protocols slirp4netns listens for, as ``network_cmd_options`` have it.
+_FORWARDED: dict[str, tuple[str, ...]] = {
+    "port_handler=slirp4netns": ("tcp", "udp"),
+    "port_handler=rootlesskit": (),
+}
 _FORWARD_FIELDS = ("proto", "host_addr", "host_port", "guest_addr", "guest_port")
 _TRANSLATION = """
 table inet podpy_uplink
@@ -58,12 +62,16 @@ class Forward:
 class Forwarding:
     """The ports that slirp4netns forwards by itself, through its API socket."""
 
-    def __init__(self, api_socket: str) -> None:
+    def __init__(self, api_socket: str, protocols: Sequence[str]) -> None:
         self._socket = api_socket
+        self._protocols = protocols
 
     def can(self, mapping: PortMapping, address: str) -> bool:
         """IPv4 to IPv4; UDP clients on the loopback would get no answer."""
-        return not (":" in mapping.host_ip or ":" in address or ports.is_loopback_udp(mapping))
+        is_ipv6 = ":" in mapping.host_ip or ":" in address
+        return mapping.protocol in self._protocols and not (
+            is_ipv6 or ports.is_loopback_udp(mapping)
+        )
 
     def add(self, mapping: PortMapping, address: str) -> int:
         """Start to forward a port; what takes it back.  Raises as :func:`slirp.publish`."""
@@ -92,7 +100,7 @@ class Slirp:
         self.device = settings.device
         self.has_ipv6 = settings.enable_ipv6
         self._socket = f"{directory}/slirp.sock" if settings.forwards else ""
-        self.forwarding = Forwarding(self._socket) if self._socket else None
+        self.forwarding = Forwarding(self._socket, settings.forwards) if self._socket else None
 
     @property
     def wants_neighbours(self) -> bool:
@@ -198,18 +206,20 @@ def choose(kind: str, options: Sequence[str], directory: str, busy: Iterable[str
     ``options`` are those of slirp4netns (``network_cmd_options``): the MTU, its
     subnet, IPv6 and the address to leave by count here.  Its access to the
     host's loopback does not: that would open it to every bridge network.
-    ``port_handler=rootlesskit``, a program that is not used here, has every port
-    relayed: twice as fast, and gone with the network supervisor.  ``busy`` are
-    the subnets that the host reaches, in CIDR form.
+    ``port_handler`` says who serves published ports: ``slirp4netns`` as far as it
+    can, ``rootlesskit`` (a program that is not used here) the network supervisor;
+    without it TCP is the supervisor's, which carries it twice as fast.  ``busy``
+    are the subnets that the host reaches, in CIDR form.
     """
     if not kind:
         kind = "slirp4netns" if process.find_program("slirp4netns") else "pasta"
-    forwards = _RELAYED not in options
-    settings = slirp.parse_options(option for option in options if option != _RELAYED)
+    handlers = [_FORWARDED[option] for option in options if option in _FORWARDED]
+    settings = slirp.parse_options(option for option in options if option not in _FORWARDED)
     if not any(option.startswith("cidr=") for option in options):
         settings = replace(settings, cidr=_free_subnet(busy))
     if kind == "pasta":
         return Pasta(directory, settings)
+    forwards = handlers[-1] if handlers else ("udp",)
     return Slirp(
         directory, replace(settings, is_shared=True, allow_host_loopback=False, forwards=forwards)
     )
@@ -232,7 +242,7 @@ def host_access(directory: str, busy: Iterable[str]) -> Host:
         cidr=_free_subnet(busy, HOST_SUBNETS),
         is_shared=True,
         allow_host_loopback=True,
-        forwards=False,
+        forwards=(),
         enable_ipv6=False,
     )
     return Host(directory, settings)

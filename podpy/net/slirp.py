@@ -36,8 +36,8 @@ class Settings:
     """The options of ``--network slirp4netns:OPTION,…``, checked.
 
     ``is_shared``: for the namespace of all bridge networks, whose ``device`` the
-    network supervisor sets up and whose names it answers for itself; with
-    ``forwards`` slirp4netns listens on published ports as far as it can.
+    network supervisor sets up and whose names it answers for itself; there
+    slirp4netns listens on published ports of the protocols in ``forwards``.
     """
 
     allow_host_loopback: bool = False
@@ -48,7 +48,7 @@ class Settings:
     outbound_addr6: str = ""
     is_shared: bool = False
     device: str = DEVICE
-    forwards: bool = True
+    forwards: tuple[str, ...] = ("tcp", "udp")
 
     @property
     def gateway(self) -> str:

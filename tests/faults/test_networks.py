@@ -374,7 +374,7 @@ def test_very_many_faults(scene: Scene, seed: int) -> None:
 
 def storm(scene: Scene, seed: int, kills: int) -> None:
     """Faults in any order and at any moment, the next one often before all is well again."""
-    rules, devices = scene.inside("ip", "rule"), len(scene.devices())
+    rules, devices = len(scene.inside("ip", "rule")), len(scene.devices())
     chance = random.Random(seed)
     history = []
     for _ in range(kills):
@@ -391,7 +391,7 @@ def storm(scene: Scene, seed: int, kills: int) -> None:
     print({name: round(seconds, 3) for name, seconds in took.items()}, scene.talk())
     scene.check_talk(history)
     eventually(lambda: len(scene.devices()) == devices, what=f"plugs to go: {scene.devices()}")
-    assert scene.inside("ip", "rule") == rules
+    assert len(scene.inside("ip", "rule")) == rules
     everything_ends(scene)
 
 

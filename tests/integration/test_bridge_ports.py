@@ -57,6 +57,16 @@ except OSError:
 """
 
 
+#: Published ports are slirp4netns' as far as it can, where TCP is else relayed.
+BY_HELPER = '[engine]\nnetwork_cmd_options = ["port_handler=slirp4netns"]\n'
+
+
+def configure(podpy: Podpy, text: str) -> None:
+    configuration = Path(podpy.env["XDG_CONFIG_HOME"]) / "containers/containers.conf"
+    configuration.parent.mkdir(parents=True, exist_ok=True)
+    configuration.write_text(text)
+
+
 @pytest.fixture(autouse=True)
 def _helpers() -> None:
     host.require("slirp4netns", "/dev/net/tun")
@@ -290,6 +300,7 @@ def talk(client: socket.socket, word: bytes) -> bytes:
 def test_a_dead_uplink_is_replaced_within_a_second(
     web: Web, podpy: Podpy, dual: str, world: World
 ) -> None:
+    configure(podpy, BY_HELPER)
     web.serve("web", ["--network", dual, "-p", "18130:80", "-p", "18130:53/udp"], "80", "53/udp")
     server = world.serve()
     time.sleep(2)  # it has proved itself
@@ -308,6 +319,7 @@ def test_a_dead_uplink_is_replaced_within_a_second(
 def test_a_killed_network_supervisor_interrupts_no_forwarded_connection(
     web: Web, podpy: Podpy, dual: str, world: World
 ) -> None:
+    configure(podpy, BY_HELPER)
     options = ["--network", dual, "-p", "18131:7"]
     web.serve("echo", options, code=ECHO)
     helper, before = uplink(podpy), supervisor(podpy)
@@ -336,6 +348,7 @@ def _answers(address: str, number: int) -> bool:
 
 
 def test_an_uplink_that_does_not_answer_is_replaced(web: Web, podpy: Podpy, world: World) -> None:
+    configure(podpy, BY_HELPER)
     web.serve("one", ["-p", "18133:80"], "80")
     old = uplink(podpy)
     os.kill(old.pid, signal.SIGSTOP)
@@ -370,12 +383,6 @@ def test_the_uplink_ends_with_the_last_container(podpy: Podpy, busybox: str) -> 
 
 
 # --- what containers.conf says -----------------------------------------------
-
-
-def configure(podpy: Podpy, text: str) -> None:
-    configuration = Path(podpy.env["XDG_CONFIG_HOME"]) / "containers/containers.conf"
-    configuration.parent.mkdir(parents=True, exist_ok=True)
-    configuration.write_text(text)
 
 
 def test_ports_can_be_relayed_altogether(web: Web, podpy: Podpy, dual: str, world: World) -> None:

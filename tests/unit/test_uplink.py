@@ -54,14 +54,26 @@ def test_settings_of_slirp4netns_hold_for_the_uplink(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "forwards"),
-    [((), True), (("port_handler=slirp4netns",), True), (("port_handler=rootlesskit",), False)],
+    [
+        ((), {"udp"}),
+        (("port_handler=slirp4netns",), {"tcp", "udp"}),
+        (("port_handler=rootlesskit",), set()),
+    ],
 )
 def test_who_listens_on_published_ports(
-    option: tuple[str, ...], forwards: bool, tmp_path: Path
+    option: tuple[str, ...], forwards: set[str], tmp_path: Path
 ) -> None:
     carrier = carriers.choose("slirp4netns", option, str(tmp_path), ())
-    assert bool(carrier.forwarding) is forwards
-    assert bool(carriers.revive(carrier.name, carrier.settings, "").forwarding) is forwards
+    for each in (carrier, carriers.revive(carrier.name, carrier.settings, str(tmp_path))):
+        found = {
+            protocol
+            for protocol in ("tcp", "udp")
+            if each.forwarding
+            and each.forwarding.can(
+                PortMapping(container_port=80, host_port=80, protocol=protocol), "10.88.0.2"
+            )
+        }
+        assert found == forwards
 
 
 @pytest.mark.parametrize(
@@ -79,7 +91,7 @@ def test_what_slirp4netns_forwards_by_itself(
     host: str, protocol: str, address: str, can: bool
 ) -> None:
     mapping = PortMapping(container_port=80, host_port=8080, host_ip=host, protocol=protocol)
-    assert carriers.Forwarding("").can(mapping, address) is can
+    assert carriers.Forwarding("", ("tcp", "udp")).can(mapping, address) is can
 
 
 # --- the legs of published ports ---------------------------------------------
