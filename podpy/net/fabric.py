@@ -8,7 +8,7 @@ plug before its name.
 
 from __future__ import annotations
 
-from podpy.errors import Conflict, NotFound, suppress
+from podpy.errors import Conflict, suppress
 from podpy.net import allowance, resolv
 from podpy.net.dns import Resolver
 from podpy.net.egress import Egress
@@ -139,9 +139,16 @@ class Fabric:
         self._loop.later(_TIDY, lambda: self._tidy(devices), key=("tidy", member.container))
 
     def connect(self, member: Member, network: Network, attachment: Attachment) -> None:
-        """Plug a container that runs into one network more."""
-        if any(each.network == network.name for each in member.endpoints):
-            raise Conflict(f"container {member.name}: is on network {network.name} already")
+        """Plug a container that runs into one network more.
+
+        Who asks knows that it is not on that: if it is, a supervisor was killed
+        when it had done this and not yet said so.
+        """
+        known = next((e.network_id for e in member.endpoints if e.network == network.name), None)
+        if known == network.id:
+            return
+        if known is not None:
+            raise Conflict(f"container {member.name}: is on a network of the name {network.name}")
         try:
             self._add(member, network, attachment)
         except BaseException:
@@ -154,7 +161,7 @@ class Fabric:
     def disconnect(self, member: Member, network: str) -> None:
         """Unplug a container that runs from one of its networks."""
         if all(each.network != network for each in member.endpoints):
-            raise NotFound(f"container {member.name}: is not on network {network}")
+            return  # as with connect
         member.want(self._segments[network].network, None)
         self._remove(member, network)
         self._set_routes(member)

@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from podpy.net import client
+from podpy.netmodel import Attachment, Network
+from podpy.records import from_dict
 from support import attacker, guest, processes
 from support.matrix import greeter
 from support.podpy import Podpy
@@ -661,3 +664,21 @@ def test_without_a_free_descriptor_the_network_supervisor_serves_who_is_there(to
     town.podpy(*late, timeout=30)
     assert town.reached("second", *probes) == probes
     assert json.loads(lock.read_text())["pid"] == hub
+
+
+def test_what_was_done_and_not_told_can_be_asked_for_again(town: Town) -> None:
+    """A supervisor is killed between doing and answering: its successor is asked the same."""
+    town.start("outside", "red")
+    (ident,) = (each["Id"] for each in json.loads(town.podpy("inspect", "outside").stdout))
+    (blue,) = json.loads(town.podpy("network", "inspect", "blue").stdout)
+    (lock,) = town.podpy.runtime.rglob("network/lock")
+    place = str(lock.parent)
+    town.podpy("network", "connect", "blue", "outside")
+    before = town.addresses("outside", "blue")
+    made = from_dict(Network, json.loads((town.podpy.store / "networks/blue.json").read_text()))
+    assert made.id == blue["id"]
+    client.connect(place, ident, made, Attachment(network="blue"))
+    assert town.addresses("outside", "blue") == before
+    town.podpy("network", "disconnect", "blue", "outside")
+    client.disconnect(place, ident, "blue")
+    assert len(town.shell("outside", "ls /sys/class/net").split()) == 2
