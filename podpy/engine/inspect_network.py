@@ -117,7 +117,7 @@ def _network(
     return {
         "IPAMConfig": _wanted(asked),
         "Links": links(record),
-        "Aliases": aliases or None,
+        "Aliases": aliases,
         "DriverOpts": None,
         "GwPriority": 0,
         "NetworkID": endpoint.network_id if endpoint else _network_id(ctx, asked.network),

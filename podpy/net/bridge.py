@@ -397,7 +397,7 @@ class Supervisor:
         member.push(
             fabric.pins(member),
             networks=member.endpoints,
-            ports=member.ports,
+            ports=member.ports if member.endpoints else (),  # for no network they wait
             address=member.reached_at[0],
         )
 
