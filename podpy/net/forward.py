@@ -45,6 +45,7 @@ _SWEEP = 15.0
 _RESERVED = 256  # descriptors for everything else
 _PER_CONNECTION = 2
 _MOST_CONNECTIONS = 4096
+_GREED = 8  # connections that a container can have for each that is left to others
 _MOST_CLIENTS = 1024  # of UDP
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -85,6 +86,7 @@ class Forwarder:
         self._inner = inner
         self._streams: set[StreamPort] = set()
         self._connections: set[Connection] = set()
+        self._counts: dict[str, int] = {}  # of them, by the address they lead to
         self.most_connections = min(_room() // _PER_CONNECTION, _MOST_CONNECTIONS)
 
     def stream(self, listener: _socket.socket, target: Target) -> StreamPort:
@@ -100,36 +102,53 @@ class Forwarder:
     # --- what the stream ports share: loop, sockets and the bound on all of them ----------
 
     def listen(self, port: StreamPort) -> None:
-        mask = IN if self._has_room else 0
+        mask = IN if self._has_room(port) else 0
         self._loop.watch(port.listener.fileno(), mask, lambda _fd, _events: port.accept())
 
     def drop(self, port: StreamPort) -> None:
         self._streams.discard(port)
         self._loop.forget(port.listener.fileno())
 
-    @property
-    def _has_room(self) -> bool:
-        return len(self._connections) < self.most_connections
+    def _has_room(self, port: StreamPort) -> bool:
+        """So many connections as a container has, a part of them must be free for the others."""
+        free = self.most_connections - len(self._connections)
+        return self._counts.get(port.target.address, 0) < _GREED * free
 
-    def begin(self, client: _socket.socket, who: Address, target: Target) -> bool:
+    def begin(self, client: _socket.socket, who: Address, port: StreamPort) -> bool:
         """Carry one client's connection; False when there is no room for another."""
+        address = port.target.address
         try:
-            inside = inside_socket(self._inner, _socket.SOCK_STREAM, target, who)
+            inside = inside_socket(self._inner, _socket.SOCK_STREAM, port.target, who)
         except OSError as error:
             client.close()
             return error.errno not in _EXHAUSTED
-        self._connections.add(Connection(self._loop, client, inside, self._ended))
-        if not self._has_room:
-            for each in self._streams:
-                self._loop.pause(each.listener.fileno())
-        return self._has_room
+        self._counts[address] = self._counts.get(address, 0) + 1
+        self._connections.add(
+            Connection(self._loop, client, inside, lambda each: self._ended(each, address))
+        )
+        if self._is_crowded:
+            self._listen_where_is_room()
+        return self._has_room(port)
 
-    def _ended(self, connection: Connection) -> None:
-        was_full = not self._has_room
+    def _ended(self, connection: Connection, address: str) -> None:
+        was_crowded = self._is_crowded
         self._connections.discard(connection)
-        if was_full:
-            for each in self._streams:
+        self._counts[address] -= 1
+        if not self._counts[address]:
+            del self._counts[address]
+        if was_crowded:
+            self._listen_where_is_room()
+
+    @property
+    def _is_crowded(self) -> bool:
+        return len(self._connections) >= self.most_connections // 2
+
+    def _listen_where_is_room(self) -> None:
+        for each in self._streams:
+            if self._has_room(each):
                 self._loop.change(each.listener.fileno(), IN)
+            else:
+                self._loop.pause(each.listener.fileno())
 
 
 class StreamPort:
@@ -152,7 +171,7 @@ class StreamPort:
             except OSError:
                 return
             client = _socket.socket(fileno=fd)
-            if not self._forwarder.begin(client, who[:2], self.target):
+            if not self._forwarder.begin(client, who[:2], self):
                 return
 
     def close(self) -> None:

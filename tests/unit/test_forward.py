@@ -53,12 +53,14 @@ class Running:
         self._stop = True
         self._thread.join(5)
 
-    def stream(self, target_port: int, family: int = socket.AF_INET) -> int:
+    def stream(
+        self, target_port: int, family: int = socket.AF_INET, target: str = "127.0.0.1"
+    ) -> int:
         address = "::1" if family == socket.AF_INET6 else "127.0.0.1"
         listener = socket.socket(family)
         listener.bind((address, 0))
         port: int = listener.getsockname()[1]
-        self.opened = self.forwarder.stream(listener, Target(address="127.0.0.1", port=target_port))
+        self.opened = self.forwarder.stream(listener, Target(address=target, port=target_port))
         return port
 
     def datagrams(self, target_port: int, address: str = "127.0.0.1") -> int:
@@ -206,6 +208,29 @@ def test_connections_are_bounded_and_the_next_ones_wait(
     inside.append(server.accept()[0])
     inside[-1].sendall(b"now")
     assert clients[2].recv(10) == b"now"
+
+
+def test_a_container_with_many_connections_leaves_room_for_another(
+    running: Running, server: socket.socket
+) -> None:
+    running.forwarder.most_connections = 20
+    crowded = running.stream(port_of(server))
+    other = socket.create_server(("127.0.0.2", port_of(server)))
+    quiet = running.stream(port_of(server), target="127.0.0.2")
+    running.start()
+    clients = [socket.create_connection(("127.0.0.1", crowded), 5) for _ in range(40)]
+    server.settimeout(0.3)
+    inside: list[socket.socket] = []
+    with pytest.raises(TimeoutError):
+        while True:
+            inside.append(server.accept()[0])
+    assert 10 < len(inside) < 20
+    other.settimeout(5)
+    client = socket.create_connection(("127.0.0.1", quiet), 5)
+    other.accept()[0].sendall(b"welcome")
+    assert client.recv(10) == b"welcome"
+    for each in (*clients, *inside, client, other):
+        each.close()
 
 
 def test_a_closed_port_is_free_at_once_and_its_connections_live_on(
