@@ -103,7 +103,7 @@ def supports(tool: Tool, mode: str) -> bool:
 
 def modes(bench: Bench) -> Iterator[tuple[str, bool]]:
     """The modes that podpy has here, and whether podman has them."""
-    for mode in ("host", "slirp4netns", "pasta", "bridge"):
+    for mode in bench.modes or ("host", "slirp4netns", "pasta", "bridge"):
         if supports(bench.podpy, mode):
             yield mode, supports(bench.podman, mode)
 

@@ -38,9 +38,10 @@ PARALLEL = 20
 class Bench:
     """Both tools, each with a store, and the rounds to run."""
 
-    def __init__(self, directory: Path, rounds: int) -> None:
+    def __init__(self, directory: Path, rounds: int, modes: str = "") -> None:
         self.directory = directory
         self.rounds = rounds
+        self.modes = modes.split(",") if modes else []
         for name in ("podpy", "podman"):
             (directory / name).mkdir(mode=0o700)
         self.podpy = Podpy(directory / "podpy")
@@ -239,6 +240,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help=f"groups, by comma: {', '.join(GROUPS)}")
     parser.add_argument("--rounds", type=int, default=25, help="timed runs of each quick operation")
+    parser.add_argument("--modes", default="", help="network modes of network-traffic, by comma")
     parser.add_argument("--json", type=Path, help="write the rows there, too")
     return parser.parse_args()
 
@@ -251,7 +253,7 @@ def main() -> None:
     cgroup = host.OwnCgroup("main")
     base = os.environ.get("PODPY_TEST_BASE")
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=base))
-    bench = Bench(directory, options.rounds)
+    bench = Bench(directory, options.rounds, options.modes)
     rows: list[Row] = []
     try:
         bench.prepare()
