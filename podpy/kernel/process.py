@@ -13,7 +13,7 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 _SYSTEM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin")
 _boot_id = ""
@@ -205,6 +205,17 @@ def forget_environment(kept: Collection[str]) -> None:
             os.environ[name] = value  # in memory of its own
     if first < last:
         libc.overwrite_arguments(first, last, "")
+
+
+def close_others(kept: Iterable[int], *, first: int = 0) -> None:
+    """Close every descriptor from ``first`` on but ``kept``."""
+    from podpy.kernel import libc  # imports ctypes
+
+    for fd in sorted(set(kept)):
+        if first < fd:
+            libc.close_range(first, fd - 1)
+        first = fd + 1
+    libc.close_range(first)
 
 
 def fork_child(function: Callable[[], int | None], *, cgroup_fd: int = -1) -> int:

@@ -7,6 +7,7 @@ stayed outside writes the map, through the setuid helpers ``newuidmap`` and
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from podpy import files
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SUBUID = "/etc/subuid"
 SUBGID = "/etc/subgid"
+_NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 
 
 @record
@@ -142,8 +144,13 @@ def root_map() -> IdMap:
     """
     uids, gids = subordinate_ids()
     if not (uids and gids and _has_helpers()):
-        uids = gids = ()
+        return own_map()
     return IdMap(uid=_stack(os.geteuid(), uids), gid=_stack(os.getegid(), gids))
+
+
+def own_map() -> IdMap:
+    """The map of single-id mode: root is the caller, and there is nobody else."""
+    return IdMap(uid=_stack(os.geteuid(), ()), gid=_stack(os.getegid(), ()))
 
 
 def _has_helpers() -> bool:
@@ -195,6 +202,14 @@ def _write_proc(pid: int, name: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
+
+
+def owner_of(namespace: int) -> int:
+    """A descriptor of the user namespace that owns a namespace.
+
+    ``PermissionError`` unless that is one of the caller's own, or below it.
+    """
+    return fcntl.ioctl(namespace, _NS_GET_USERNS)
 
 
 def unshare_error(error: OSError) -> HostError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import os
 
-from podpy.kernel import libc, process
+from podpy.kernel import process
 from podpy.net import client
 
 TYPE_CHECKING = False
@@ -66,16 +66,7 @@ def _become_supervisor(place: str, lock: int, listener: _socket.socket) -> int:
         (os.open(f"{place}/{client.ERRORS}", flags, 0o600), 2),
     ):
         os.dup2(fd, target)
-    _keep_only(lock, listener.fileno())
+    process.close_others((lock, listener.fileno()), first=3)
     from podpy.net import bridge
 
     return bridge.serve(place, lock, listener)
-
-
-def _keep_only(*kept: int) -> None:
-    low = 3
-    for fd in sorted(kept):
-        if low < fd:
-            libc.close_range(low, fd - 1)
-        low = fd + 1
-    libc.close_range(low)

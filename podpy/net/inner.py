@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     Answer = tuple[dict[str, Any], _socket.socket | None]
 
-NS_GET_USERNS = 0xB701  # ioctl_ns(2): the user namespace that owns a namespace
 TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB  # linux/if_tun.h
 IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
 _TUN = "/dev/net/tun"
@@ -188,7 +187,7 @@ def _live(enter: Callable[[], None], ours: _socket.socket, channel: _socket.sock
         packets.send(channel, {"error": refused.message, "hint": refused.hint})
         return 1
     # The lock, the sockets and the pipes of the parent are nothing for this process.
-    _close_others(channel.fileno(), netns, route.fileno())
+    process.close_others((channel.fileno(), netns, route.fileno()), first=3)
     packets.send(channel, {}, (netns, route.fileno()))
     os.close(netns)
     route.close()
@@ -199,27 +198,15 @@ def _live(enter: Callable[[], None], ours: _socket.socket, channel: _socket.sock
         _answer(channel, request)
 
 
-def _close_others(*kept: int) -> None:
-    low = 3
-    for fd in sorted(kept):
-        if low < fd:
-            libc.close_range(low, fd - 1)
-        low = fd + 1
-    libc.close_range(low)
-
-
 def _make_namespaces() -> None:
-    uid, gid = os.geteuid(), os.getegid()
+    own = userns.own_map()
     libc.unshare(libc.CLONE_NEWUSER | libc.CLONE_NEWNET)
-    # One id can be mapped without newuidmap; groups must be given up for it (user_namespaces(7)).
-    _write("/proc/self/uid_map", f"0 {uid} 1")
-    _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/gid_map", f"0 {gid} 1")
+    userns.write_maps(os.getpid(), own)
     netlink.set_loopback_up()
 
 
 def _join(netns: int) -> None:
-    owner = fcntl.ioctl(netns, NS_GET_USERNS)
+    owner = userns.owner_of(netns)
     libc.setns(owner, libc.CLONE_NEWUSER)
     libc.setns(netns, libc.CLONE_NEWNET)
     os.close(owner)
@@ -284,7 +271,11 @@ def _tap(name: str) -> Answer:
 
 
 def _sysctl(path: str, value: str) -> Answer:
-    _write(os.path.join(_SYSCTLS, path), value)
+    fd = os.open(os.path.join(_SYSCTLS, path), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
     return {}, None
 
 
@@ -302,11 +293,3 @@ _VERBS: dict[str, Callable[..., Answer]] = {
     "sysctl": _sysctl,
     "run": _run,
 }
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)

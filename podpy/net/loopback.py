@@ -14,7 +14,7 @@ import marshal
 import os
 import sys
 
-from podpy.kernel import libc, process
+from podpy.kernel import libc, packets, process
 from podpy.net import ports, relay
 
 TYPE_CHECKING = False
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from podpy.netmodel import PortMapping
 
 _LOOPBACK = "127.0.0.1"
-_INT = 4
 _BOOTSTRAP = (
     "import marshal,posix,sys;sys.modules['__future__']=sys;sys.annotations=None;"
     "code,arguments=marshal.loads(posix.pread({0},1<<20,0));posix.close({0});"
@@ -100,8 +99,7 @@ def _inner_sockets(paths: tuple[str, str], count: int) -> list[_socket.socket]:
             inner = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
             inner.setsockopt(_socket.IPPROTO_IP, relay.IP_PKTINFO, 1)
             inner.bind(("0.0.0.0", 0))
-            number = inner.fileno().to_bytes(_INT, sys.byteorder)
-            theirs.sendmsg([b"1"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, number)])
+            packets.send(theirs, b"1", (inner.fileno(),))
 
     child = process.fork_child(make)
     theirs.close()
@@ -115,10 +113,10 @@ def _inner_sockets(paths: tuple[str, str], count: int) -> list[_socket.socket]:
 
 
 def _received(channel: _socket.socket) -> _socket.socket:
-    _, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(_INT), _socket.MSG_CMSG_CLOEXEC)
-    if not ancillary:
+    _, fds = packets.receive(channel)
+    if not fds:
         raise OSError("the container's network namespace cannot be joined")
-    return _socket.socket(fileno=int.from_bytes(ancillary[0][2], sys.byteorder))
+    return _socket.socket(fileno=fds[0])
 
 
 def _spawn(given: list[tuple[int, int, str, int]]) -> Relay:

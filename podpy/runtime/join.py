@@ -197,7 +197,7 @@ def _join(entry: Entry, first: int, inner: Channel) -> int:
     try:
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
         kept = (0, 1, 2, *entry.process.preserved, *entry.stdio, first, inner.fileno())
-        close_others(kept)
+        process.close_others(kept)
         steps("join the container's namespaces")
         libc.setns(first, entry.namespaces)
         os.close(first)
@@ -211,16 +211,6 @@ def _join(entry: Entry, first: int, inner: Channel) -> int:
         inner.fail(steps.current, error)
         return 125
     return 0
-
-
-def close_others(kept: tuple[int, ...]) -> None:
-    """Close every descriptor but ``kept``."""
-    first = 0
-    for fd in sorted(set(kept)):
-        if fd > first:
-            libc.close_range(first, fd - 1)
-        first = fd + 1
-    libc.close_range(first)
 
 
 def _become_root() -> None:

@@ -15,14 +15,12 @@ import fcntl
 import os
 
 from podpy.errors import HostError, LaunchError
-from podpy.kernel import libc, process
+from podpy.kernel import libc, process, userns
 from podpy.kernel.userns import IdMap
 from podpy.model import IdMapping
 from podpy.records import record
 
-# ioctl_ns(2)
-_NS_GET_USERNS = 0xB701
-_NS_GET_NSTYPE = 0xB703
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _CAP_SYS_ADMIN = 21
 
 
@@ -44,7 +42,7 @@ class NetworkPath:
         if os.fstat(fd).st_ino != self.inode:
             raise LaunchError(f"--network ns:{self.path}: it is another namespace by now")
         if self.id_map is not None:
-            owner = fcntl.ioctl(fd, _NS_GET_USERNS)
+            owner = userns.owner_of(fd)
             # From here on, processes of that user namespace could attach to us.
             libc.prctl(libc.PR_SET_DUMPABLE, 0)
             libc.setns(owner, libc.CLONE_NEWUSER)
@@ -94,7 +92,7 @@ def _open(path: str) -> int:
 
 def _owner(fd: int, path: str) -> int:
     try:
-        return fcntl.ioctl(fd, _NS_GET_USERNS)
+        return userns.owner_of(fd)
     except PermissionError:
         raise _refusal(path) from None
 
