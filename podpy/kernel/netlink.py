@@ -31,18 +31,14 @@ NLM_F_ACK = 4
 NLM_F_DUMP = 0x300
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
-NLM_F_REPLACE = 0x100
 
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
 RTM_GETLINK = 18
-RTM_SETLINK = 19
 RTM_NEWADDR = 20
 RTM_NEWROUTE = 24
 RTM_DELROUTE = 25
 RTM_GETROUTE = 26
-RTM_NEWNEIGH = 28
-RTM_DELNEIGH = 29
 RTM_NEWRULE = 32
 RTM_DELRULE = 33
 
@@ -70,6 +66,7 @@ RTA_TABLE = 15
 RTN_UNICAST = 1
 RTN_LOCAL = 2
 RTN_UNREACHABLE = 7
+RTN_THROW = 9
 RT_SCOPE_UNIVERSE = 0
 RT_SCOPE_LINK = 253
 RT_SCOPE_HOST = 254
@@ -85,9 +82,6 @@ FRA_SPORT_RANGE = 23
 FR_ACT_TO_TBL = 1
 FR_ACT_BLACKHOLE = 6
 
-NDA_DST = 1
-NTF_PROXY = 8
-
 NLA_F_NESTED = 0x8000
 LOOPBACK_INDEX = 1  # the first interface of every network namespace
 
@@ -96,7 +90,6 @@ _LINK = "=BxHiII"  # family, device type, index, flags, mask of changed flags
 _ADDRESS = "=BBBBI"  # family, prefix length, flags, scope, index
 _ROUTE = "=BBBBBBBBI"  # family, two prefix lengths, tos, table, protocol, scope, type, flags
 _RULE = "=BBBBBBBBI"  # family, two prefix lengths, tos, table, two reserved, action, flags
-_NEIGHBOUR = "=BxxxiHBB"  # family, index, state, flags, type
 _HEADER_SIZE = calcsize(_HEADER)
 _CREATE = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
 _NONE = bytes(4)
@@ -183,30 +176,21 @@ class Route:
             return attributes(answer[calcsize(_LINK) :])
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    def links(self) -> dict[str, int]:
-        """All interfaces: name → index."""
-        body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, 0, 0)
-        found = {}
-        for answer in self._exchange(RTM_GETLINK, NLM_F_DUMP, body):
-            name = attributes(answer[calcsize(_LINK) :])[IFLA_IFNAME]
-            found[name.rstrip(b"\0").decode()] = int(unpack_from("=BxHi", answer)[2])
-        return found
-
     def add_bridge(self, name: str, mtu: int) -> None:
         """A bridge with an address of its own: else it would have its lowest port's."""
         body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP)
         body += _text(IFLA_IFNAME, name) + _number(IFLA_MTU, mtu)
-        body += _attribute(IFLA_ADDRESS, b"\x02\x42" + os.urandom(4))
+        body += attribute(IFLA_ADDRESS, b"\x02\x42" + os.urandom(4))
         body += _nested(IFLA_LINKINFO, _text(IFLA_INFO_KIND, "bridge"))
         self._do(RTM_NEWLINK, _CREATE, body)
 
     def add_veth(self, veth: Veth) -> None:
         far = pack(_LINK, _socket.AF_UNSPEC, 0, 0, 0, 0)
         far += _text(IFLA_IFNAME, veth.peer) + _number(IFLA_MTU, veth.mtu)
-        far += _attribute(IFLA_ADDRESS, bytes.fromhex(veth.peer_mac.replace(":", "")))
+        far += attribute(IFLA_ADDRESS, bytes.fromhex(veth.peer_mac.replace(":", "")))
         far += _number(IFLA_NET_NS_FD, veth.peer_namespace)
         info = _text(IFLA_INFO_KIND, "veth")
-        info += _nested(IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, far))
+        info += _nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, far))
         body = pack(_LINK, _socket.AF_UNSPEC, 0, 0, IFF_UP if veth.up else 0, IFF_UP)
         body += _text(IFLA_IFNAME, veth.name) + _number(IFLA_MTU, veth.mtu)
         body += _number(IFLA_MASTER, veth.master)
@@ -228,11 +212,11 @@ class Route:
         """Usable at once: IPv6's duplicate detection would take a second."""
         family, packed = _packed(address)
         body = pack(_ADDRESS, family, prefix, 0, RT_SCOPE_UNIVERSE, index)
-        body += _attribute(IFA_LOCAL, packed) + _attribute(IFA_ADDRESS, packed)
+        body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
         if family == _socket.AF_INET:
             host_bits = (1 << (32 - prefix)) - 1
             last = (int.from_bytes(packed, "big") | host_bits).to_bytes(4, "big")
-            body += _attribute(IFA_BROADCAST, last)
+            body += attribute(IFA_BROADCAST, last)
         self._do(RTM_NEWADDR, _CREATE, body + _number(IFA_FLAGS, IFA_F_NODAD))
 
     def add_route(
@@ -272,7 +256,7 @@ class Route:
         """The name of the interface by which packets for an address leave."""
         family, packed = _packed(address)
         body = pack(_ROUTE, family, _BITS[family], 0, 0, 0, 0, 0, 0, 0)
-        for answer in self._exchange(RTM_GETROUTE, NLM_F_ACK, body + _attribute(RTA_DST, packed)):
+        for answer in self._exchange(RTM_GETROUTE, NLM_F_ACK, body + attribute(RTA_DST, packed)):
             index = unpack_from("=I", attributes(answer[calcsize(_ROUTE) :])[RTA_OIF])[0]
             return self._link(index)[IFLA_IFNAME].rstrip(b"\0").decode()
         raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
@@ -282,20 +266,13 @@ class Route:
         for answer in self._exchange(RTM_GETROUTE, NLM_F_DUMP, body):
             yield answer[1], attributes(answer[calcsize(_ROUTE) :])
 
-    # --- rules and neighbours ------------------------------------------------
+    # --- rules ---------------------------------------------------------------
 
     def add_rule(self, rule: Rule) -> None:
         self._do(RTM_NEWRULE, _CREATE, _rule(rule))
 
     def remove_rule(self, rule: Rule) -> None:
         self._undo(RTM_DELRULE, _rule(rule))
-
-    def add_proxy(self, index: int, address: str) -> None:
-        """Answer for ``address`` on that interface (NDP; ``proxy_ndp`` must be set)."""
-        self._do(RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, _proxy(index, address))
-
-    def remove_proxy(self, index: int, address: str) -> None:
-        self._undo(RTM_DELNEIGH, _proxy(index, address))
 
     # --- the exchange --------------------------------------------------------
 
@@ -375,9 +352,9 @@ def _route(subnet: str, gateway: str, index: int, table: int, kind: int) -> byte
         scope = RT_SCOPE_UNIVERSE
     body = pack(_ROUTE, family, int(prefix), 0, 0, 0, RTPROT_BOOT, scope, kind, 0)
     if int(prefix):
-        body += _attribute(RTA_DST, packed)
+        body += attribute(RTA_DST, packed)
     if gateway:
-        body += _attribute(RTA_GATEWAY, _packed(gateway)[1])
+        body += attribute(RTA_GATEWAY, _packed(gateway)[1])
     if index:
         body += _number(RTA_OIF, index)
     return body + _number(RTA_TABLE, table)
@@ -392,17 +369,12 @@ def _rule(rule: Rule) -> bytes:
     if rule.interface:
         body += _text(FRA_IIFNAME, rule.interface)
     if length:
-        body += _attribute(FRA_SRC, _packed(source)[1])
+        body += attribute(FRA_SRC, _packed(source)[1])
     if rule.protocol:
-        body += _attribute(FRA_IP_PROTO, pack("=B", rule.protocol))
+        body += attribute(FRA_IP_PROTO, pack("=B", rule.protocol))
     if rule.source_port:
-        body += _attribute(FRA_SPORT_RANGE, pack("=HH", rule.source_port, rule.source_port))
+        body += attribute(FRA_SPORT_RANGE, pack("=HH", rule.source_port, rule.source_port))
     return body
-
-
-def _proxy(index: int, address: str) -> bytes:
-    family, packed = _packed(address)
-    return pack(_NEIGHBOUR, family, index, 0, NTF_PROXY, 0) + _attribute(NDA_DST, packed)
 
 
 def _packed(address: str) -> tuple[int, bytes]:
@@ -415,21 +387,22 @@ def _text_of(packed: bytes) -> str:
     return _socket.inet_ntop(family, packed)
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute as messages hold it, with its padding."""
     length = 4 + len(value)
     return pack("=HH", length, kind) + value + b"\0" * (_aligned(length) - length)
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, pack("=I", value))
+    return attribute(kind, pack("=I", value))
 
 
 def _nested(kind: int, content: bytes) -> bytes:
-    return _attribute(kind | NLA_F_NESTED, content)
+    return attribute(kind | NLA_F_NESTED, content)
 
 
 # --- answers -----------------------------------------------------------------

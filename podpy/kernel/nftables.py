@@ -19,6 +19,7 @@ import _socket
 from _struct import pack
 
 from podpy.kernel import netlink
+from podpy.kernel.netlink import attribute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ NFNL_MSG_BATCH_BEGIN = 16
 NFNL_MSG_BATCH_END = 17
 
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, DELCHAIN, NEWRULE = range(7)
-NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 9, 12, 13, 14
+NEWSET, NEWSETELEM, DELSETELEM = 9, 12, 14
 
 # Hooks of the netdev family (netfilter_netdev.h)
 INGRESS = 0
@@ -66,19 +67,7 @@ _PART = 1 << 16  # bytes of one transaction
 _ELEMENTS = 400  # in one message: an attribute is at most 64 KiB long
 
 
-def open_socket() -> _socket.socket:
-    """An nfnetlink socket about the current network namespace, to keep or to pass on."""
-    return _socket.socket(
-        _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, NETLINK_NETFILTER
-    )
-
-
 # --- attributes --------------------------------------------------------------
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    length = 4 + len(value)
-    return pack("=HH", length, kind) + value + b"\0" * (-length & 3)
 
 
 def number(kind: int, value: int) -> bytes:
@@ -165,10 +154,6 @@ def is_not(value: bytes) -> bytes:
     return _compare(_CMP_NEQ, value)
 
 
-def within(low: bytes, high: bytes) -> bytes:
-    return _expression("range", number(1, _REGISTER), number(2, 0), _data(3, low), _data(4, high))
-
-
 def masked(mask: bytes) -> bytes:
     """Keep the bits of ``mask`` of what was loaded."""
     zero = bytes(len(mask))
@@ -180,10 +165,6 @@ def masked(mask: bytes) -> bytes:
 
 def in_set(name: str) -> bytes:
     return _expression("lookup", text(1, name), number(2, _REGISTER))
-
-
-def not_in_set(name: str) -> bytes:
-    return _expression("lookup", text(1, name), number(2, _REGISTER), number(5, 1))
 
 
 def update(name: str, seconds: int) -> bytes:

@@ -53,8 +53,8 @@ class Denials:
     def listen(self, channel: _socket.socket) -> None:
         """Hear what the filters log; ``channel`` is a netfilter socket of their namespace."""
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, _BUFFER)
-        settings = nftables.attribute(_CFG_CMD, bytes((_CMD_BIND,)))
-        settings += nftables.attribute(_CFG_MODE, pack(">IBx", ruleset.LOG_LENGTH, _COPY_PACKET))
+        settings = netlink.attribute(_CFG_CMD, bytes((_CMD_BIND,)))
+        settings += netlink.attribute(_CFG_MODE, pack(">IBx", ruleset.LOG_LENGTH, _COPY_PACKET))
         settings += nftables.number(_CFG_THRESHOLD, _AT_ONCE)
         kind = nftables.NFNL_SUBSYS_ULOG << 8 | _CONFIG
         asked = nftables.message(

@@ -11,6 +11,8 @@ from __future__ import annotations
 import _socket
 import os
 
+from podpy.net import addressing
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,11 +46,10 @@ class Gateways:
         """A datagram and a listening socket for each gateway, for this bridge's containers only."""
         opened = []
         for gateway in (each.gateway for each in network.subnets if each.gateway):
-            family = _socket.AF_INET6 if ":" in gateway else _socket.AF_INET
             kept = self._offered.pop((network.interface, gateway), None)
-            datagrams = kept or self._open(network, family, _socket.SOCK_DGRAM, gateway)
+            datagrams = kept or self._open(network, _socket.SOCK_DGRAM, gateway)
             self._datagrams.setdefault(network.name, []).append(datagrams)
-            opened += [datagrams, self._open(network, family, _socket.SOCK_STREAM, gateway)]
+            opened += [datagrams, self._open(network, _socket.SOCK_STREAM, gateway)]
         return opened
 
     def of(self, networks: Iterable[str]) -> list[int]:
@@ -64,9 +65,9 @@ class Gateways:
         while self._offered:
             self._offered.popitem()[1].close()
 
-    def _open(self, network: Network, family: int, kind: int, gateway: str) -> _socket.socket:
+    def _open(self, network: Network, kind: int, gateway: str) -> _socket.socket:
         return self._inner.open(
-            family,
+            addressing.family(gateway),
             kind,
             device=network.interface,
             bind=(gateway, PORT),

@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-DEFAULT_SUBNET = "10.88.0.0/16"
 #: podman's pools: the range, and the prefix length of the subnets cut from it.
 POOLS = (
     "10.89.0.0/16 24",

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import _socket
 
+from podpy.net import addressing
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -187,8 +189,8 @@ class Names:
 
     def reaches(self, asker: Asker, address: str) -> bool:
         """Whether an address is one of a podpy network that the container is on."""
-        family, packed = _packed(address.partition("%")[0])
-        number = int.from_bytes(packed, "big")
+        bare = address.partition("%")[0]
+        family, number = addressing.family(bare), int.from_bytes(addressing.packed(bare), "big")
         return any(self._zones[each].holds(family, number) for each in asker.entries)
 
     def _view(self, asker: Asker, network: str) -> Iterator[Zone]:
@@ -217,19 +219,13 @@ def is_name(text: str) -> bool:
 
 def canonical(address: str) -> str:
     """An address in the one spelling the kernel uses."""
-    family, packed = _packed(address)
-    return _socket.inet_ntop(family, packed)
-
-
-def _packed(address: str) -> tuple[int, bytes]:
-    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-    return family, _socket.inet_pton(family, address)
+    return _socket.inet_ntop(addressing.family(address), addressing.packed(address))
 
 
 def _subnet(text: str) -> tuple[int, int, int]:
     address, _, prefix = text.partition("/")
-    family, packed = _packed(address)
-    return family, int.from_bytes(packed, "big"), len(packed) * 8 - int(prefix)
+    base = addressing.packed(address)
+    return addressing.family(address), int.from_bytes(base, "big"), len(base) * 8 - int(prefix)
 
 
 def parse_reverse(name: str) -> tuple[int, bytes] | None:

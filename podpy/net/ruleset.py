@@ -53,10 +53,10 @@ and the same for IPv6, with neighbour discovery in place of ARP.
 
 from __future__ import annotations
 
-import _socket
 from binascii import crc32
 
 from podpy.kernel import nftables as nft
+from podpy.net import addressing
 from podpy.net.allowance import ANY_PORT, Group
 from podpy.records import record
 
@@ -431,7 +431,4 @@ def _add_incoming(batch: Batch, chain: str, family: Family) -> None:
 
 
 def _packed(address: str) -> bytes:
-    if not address:
-        return b""
-    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-    return _socket.inet_pton(family, address)
+    return addressing.packed(address) if address else b""

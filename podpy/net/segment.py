@@ -10,12 +10,12 @@ network is routed nowhere.
 
 from __future__ import annotations
 
-import _socket
 import os
 
 from podpy.errors import Conflict, suppress
 from podpy.kernel import netlink
 from podpy.net import ipam
+from podpy.net.addressing import EVERYTHING, family, packed
 from podpy.netmodel import Attachment, Endpoint
 from podpy.records import replace
 
@@ -31,15 +31,9 @@ if TYPE_CHECKING:
 # A table's number is that of its bridge's interface on top of this: the same after a takeover.
 _TABLES = 10000
 _PRIORITY = 10000
-_EVERYTHING = {_socket.AF_INET: "0.0.0.0/0", _socket.AF_INET6: "::/0"}
 # A helper that connects to one of these on behalf of a container reaches the host's loopback:
 # IPv4 addresses in IPv6 clothes, and "this host".  No router of the world has a use for them.
 _THIS_HOST = ("::/96", "::ffff:0:0/96", "0.0.0.0/8")
-
-
-def family(address: str) -> int:
-    """The address family of an address or a subnet."""
-    return _socket.AF_INET6 if ":" in address else _socket.AF_INET
 
 
 def _known(subnets: Iterable[str]) -> list[str]:
@@ -84,7 +78,7 @@ class Segment:
         answer that one.
         """
         own = [(each.subnet, self.table, _PRIORITY) for each in self.network.subnets]
-        own += [(everything, 0, _PRIORITY + 1) for everything in _known(_EVERYTHING.values())]
+        own += [(everything, 0, _PRIORITY + 1) for everything in _known(EVERYTHING.values())]
         return tuple(
             netlink.Rule(
                 family=family(source),
@@ -99,7 +93,7 @@ class Segment:
     def _add_own_routes(self) -> None:
         for subnet in self.network.subnets:
             self._add_route(subnet.subnet, index=self.index)
-        closed = (*_THIS_HOST, *(_EVERYTHING.values() if self.network.internal else ()))
+        closed = (*_THIS_HOST, *(EVERYTHING.values() if self.network.internal else ()))
         for closed_one in _known(closed):
             self._add_route(closed_one, kind=netlink.RTN_UNREACHABLE)
 
@@ -118,7 +112,7 @@ class Segment:
         """
         if not self.network.internal:
             for gateway in gateways:
-                self._add_route(_EVERYTHING[family(gateway)], gateway=gateway, index=index)
+                self._add_route(EVERYTHING[family(gateway)], gateway=gateway, index=index)
             for subnet in hidden:
                 self._add_route(subnet, kind=netlink.RTN_UNREACHABLE)
 
@@ -140,7 +134,7 @@ class Segment:
         for rule in self._rules():
             self._route.remove_rule(rule)
         self._route.remove_link(self.index)  # the routes by it go with it
-        self._reopen(_known((*_THIS_HOST, *_EVERYTHING.values())))
+        self._reopen(_known((*_THIS_HOST, *EVERYTHING.values())))
 
     def forget(self, other: Segment) -> None:
         """Another network is gone: its subnets may be somebody else's tomorrow."""
@@ -273,14 +267,13 @@ def set_default_routes(endpoints: Iterable[Endpoint], internal: set[str], inside
             gateway = getattr(endpoint, name)
             if gateway:
                 with suppress(FileExistsError):
-                    inside.add_route(_EVERYTHING[family(gateway)], gateway=gateway)
+                    inside.add_route(EVERYTHING[family(gateway)], gateway=gateway)
                 break
 
 
 def _mac(address: str) -> str:
     """A locally administered address made of the IP address: the same lease, the same neighbour."""
-    packed = _socket.inet_pton(family(address), address)
-    return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + packed[-4:])
+    return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + packed(address)[-4:])
 
 
 def _length(subnet: Subnet) -> int:

@@ -15,6 +15,7 @@ import _socket
 from podpy.errors import suppress
 from podpy.kernel import netlink
 from podpy.kernel.netlink import Rule
+from podpy.net import addressing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 TABLE = 9000
 PRIORITY = 9000  # before the rules of the bridges
-RTN_THROW = 9
 _PROTOCOLS = {"tcp": _socket.IPPROTO_TCP, "udp": _socket.IPPROTO_UDP}
-_EVERYTHING = {_socket.AF_INET: "0.0.0.0/0", _socket.AF_INET6: "::/0"}
 
 
 class Steering:
@@ -57,21 +56,21 @@ class Steering:
             self._families.add(family)
             with suppress(FileExistsError):
                 self._route.add_route(
-                    _EVERYTHING[family],
+                    addressing.EVERYTHING[family],
                     index=netlink.LOOPBACK_INDEX,
                     table=TABLE,
                     kind=netlink.RTN_LOCAL,
                 )
         for subnet in self._route.subnets():
-            if (":" in subnet) == (family == _socket.AF_INET6):
+            if addressing.family(subnet) == family:
                 with suppress(OSError):  # there already, or of a kind that cannot be thrown
-                    self._route.add_route(subnet, table=TABLE, kind=RTN_THROW)
+                    self._route.add_route(subnet, table=TABLE, kind=netlink.RTN_THROW)
 
 
 def _rule(interface: str, address: str, mapping: PortMapping) -> Rule:
     """For what comes by the container's own bridge: on another anybody could claim its address."""
     return Rule(
-        family=_socket.AF_INET6 if ":" in address else _socket.AF_INET,
+        family=addressing.family(address),
         table=TABLE,
         priority=PRIORITY,
         interface=interface,

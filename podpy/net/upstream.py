@@ -16,7 +16,7 @@ import os
 import time
 
 from podpy.kernel.loop import IN, OUT
-from podpy.net import dnswire, resolv
+from podpy.net import addressing, dnswire, resolv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -317,12 +317,11 @@ class Stream:
 def _connected(server: str, port: int, kind: int, opener: Opener) -> _socket.socket:
     """A socket on its way to a server; it does not block."""
     address, _, scope = server.partition("%")
-    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
     target: tuple[str, int] | tuple[str, int, int, int] = (address, port)
     if scope:
         link = int(scope) if scope.isdecimal() else _socket.if_nametoindex(scope)
         target = (address, port, 0, link)
-    made = opener(server, family, kind)
+    made = opener(server, addressing.family(address), kind)
     try:
         made.setblocking(False)
         problem = made.connect_ex(target)
