@@ -20,7 +20,7 @@ what was kept: the shared namespace, the uplink's life line, sockets of gateways
 ``resume``        a container comes back to a new supervisor
 ``merged``        a pushed change stands in its ``state.json``
 ``leave``         its pid 1 has ended: closed when everything is free again
-``connect disconnect rename reload update``   of commands: → an empty answer
+``connect disconnect rename reload update``   of commands: → ``done``, once it stands
 
 What is pushed to a container's supervisor is the ``marshal`` of ``{"state": changed
 fields, "resume": packet}``, for a program that has no JSON.
@@ -46,7 +46,7 @@ from podpy.records import from_dict, to_dict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
 _LINGER = 3.0  # seconds without a container until the supervisor ends
@@ -252,8 +252,8 @@ class Supervisor:
     def _part(self, channel: _socket.socket) -> None:
         """A connection has ended; if it was a container's, so has its lease."""
         self._loop.forget(channel.fileno())
-        member = next((m for m in self._members.values() if m.channel is channel), None)
-        waiting = next((m for m in self._deferred if m.channel is channel), None)
+        member = _connected_by(channel, self._members.values())
+        waiting = _connected_by(channel, self._deferred)
         if member is not None:
             self._release(member)
             member.close()
@@ -345,19 +345,19 @@ class Supervisor:
         self._arm()
 
     def _leave(self, channel: _socket.socket, _fds: list[int]) -> None:
-        member = next((m for m in self._members.values() if m.channel is channel), None)
+        member = _connected_by(channel, self._members.values())
         if member is not None and self._fabric is not None:
             self._fabric.last_words(member)
         self._part(channel)
 
     def _merged(self, channel: _socket.socket, _fds: list[int]) -> None:
         """A container's state says what was pushed: who asked for the change can go on."""
-        for member in self._members.values():
-            if member.channel is channel:
-                waiting, member.waiting = member.waiting, []
-                for each in waiting:
-                    with suppress(OSError):
-                        packets.send(each, {"done": True})
+        member = _connected_by(channel, self._members.values())
+        if member is not None:
+            waiting, member.waiting = member.waiting, []
+            for asker in waiting:
+                with suppress(OSError):
+                    packets.send(asker, {"done": True})
 
     # --- what commands ask ---------------------------------------------------
 
@@ -416,6 +416,11 @@ class Supervisor:
         """A container tried what its egress policy forbids."""
         if container in self._members:
             self._members[container].refuse(denied)
+
+
+def _connected_by(channel: _socket.socket, members: Iterable[Member]) -> Member | None:
+    """The one whose connection this is."""
+    return next((member for member in members if member.channel is channel), None)
 
 
 def _peer(channel: _socket.socket) -> int:
