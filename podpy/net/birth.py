@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import _socket
 
 
-# What we and our helpers need of the environment of whoever happened to start us.
-_ENVIRONMENT = (
+#: What the supervisor and its helpers need of the environment of whoever starts it.
+ENVIRONMENT = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "XDG_RUNTIME_DIR",
     "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "DBUS_SESSION_BUS_ADDRESS",
     "CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE",
@@ -57,7 +57,7 @@ def _become_supervisor(place: str, lock: int, listener: _socket.socket) -> int:
     process.default_signals()
     _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)  # clients of published ports come and go
     process.set_title("podpy-network", "podpy network supervisor")
-    process.forget_environment(_ENVIRONMENT)
+    process.forget_environment(ENVIRONMENT)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     for fd, target in (

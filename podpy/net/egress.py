@@ -1,6 +1,6 @@
 """Egress policies: containers that reach what is on their list, and nothing else.
 
-Two parts work together, both on the supervisor's side.  The resolver refuses
+Two parts work together, both in the network supervisor.  The resolver refuses
 names that are not on the list (:meth:`Egress.may_ask`) and, before an answer
 leaves, has its addresses put into the container's sets (:meth:`Egress.answered`).
 The packet filter on the host's end of the container's interface

@@ -6,6 +6,7 @@
                       fork into it ─────────► unshare
                       newuidmap ∥ newgidmap ◄─ UNSHARED
                       MAPPED ───────────────► mount the root
+                      ask for bridges' plugs
                       network helper        ◄─ FORKED ── fork ─────► mount the rest
                       state.json            ◄──────────── READY ──── pivot, find the user
                       GO ──────────────────────────────────────────► drop, execve

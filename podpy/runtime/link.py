@@ -1,22 +1,24 @@
-"""A container's link to the network supervisor B (:mod:`podpy.net.bridge`), as its own S holds it.
+"""A container's link to the network supervisor (:mod:`podpy.net.bridge`).
 
-B holds no truth.  What it must know of a container it can be told again by that
-container's S, which keeps
+That one holds no truth.  What it must know of a container it can be told again
+by the container's own supervisor, which runs this, and keeps
 
     ``netns route``        the container's network namespace, an rtnetlink socket of it
-    ``pins``               B's network namespace, what keeps its uplink alive, and the sockets
-                           in which questions about names wait while there is no B
-    ``resume``             the packet that makes a new B know the container
-    ``channel``            the connection to B, or -1; open, it is the container's lease
-    ``place start``        B's directory, and how one is started (:func:`starter`)
+    ``pins``               the shared network namespace, what keeps its uplink alive, and sockets
+                           in which questions about names wait while nobody reads them
+    ``resume``             the packet that makes a new network supervisor know the container
+    ``channel``            the connection to it, or -1; open, it is the container's lease
+    ``place start``        its directory, and how one is started (:func:`starter`)
 
-While S lives, none of the kernel's part can go: bridges, plugs and the uplink
-stay when B is killed.  Then every S tries to take B's lock, one gets it and
-starts a new B, and all come back with what they kept.  Holding the lock *is*
-being B, so there are never two.
+While a container's supervisor lives, none of the kernel's part can go: bridges,
+plugs and the uplink stay when the network supervisor is killed.  Then all of
+them try to take its lock, one gets it and starts a new one, and all come back
+with what they kept.  Holding the lock *is* being the network supervisor, so
+there are never two.
 
-What B pushes is merged into ``state.json``, which S alone writes.  This module
-runs in a lean supervisor (see :mod:`.lean`): packets to it are ``marshal``.
+What it pushes is merged into ``state.json``, which the container's supervisor
+alone writes.  This module runs in a lean one (see :mod:`.lean`): packets to it
+are ``marshal``.
 """
 
 from __future__ import annotations
@@ -40,24 +42,19 @@ if TYPE_CHECKING:
 
     from podpy.kernel.loop import Loop
 
-#: The word by which podpy's entry point knows that it shall be B; see :func:`starter`.
+#: The word by which podpy's entry point knows that it shall be one; see :func:`starter`.
 WORD = "network-supervisor"
 
 _OWN = ("netns", "route")
 _MERGED = b'{"do":"merged"}'
 _LEAVE = b'{"do":"leave"}'
 _HEAD_START = 0.02  # seconds, at most, before a loss is acted on: not all at one instant
-_PAUSE = (0.02, 0.05)  # seconds between two attempts to reach B: from, to
+_PAUSE = (0.02, 0.05)  # seconds between two attempts to connect: from, to
 _LATE_PAUSE = 5.0  # seconds between attempts once it has been said that there is none
 _PATIENCE = 30.0  # seconds until that is said
 _RESTART = 0.5  # seconds between our first start and the next; then twice as many, and so on
-_RELEASE = 2.0  # seconds that B has to give everything free at the end
+_RELEASE = 2.0  # seconds for giving everything free at the end
 _LAST_WORDS = 200  # bytes
-_ENVIRONMENT = (
-    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "XDG_RUNTIME_DIR",
-    "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "CONTAINERS_CONF",
-    "CONTAINERS_CONF_OVERRIDE",
-)  # fmt: skip
 
 
 def starter() -> tuple[list[str], dict[str, str]]:
@@ -65,14 +62,16 @@ def starter() -> tuple[list[str], dict[str, str]]:
 
     Call it in a process that is podpy's command or was forked from it.
     """
-    import os  # which a lean supervisor does not know
+    import os  # which a lean supervisor does not know, nor the rest of podpy
+
+    from podpy.net import birth
 
     before = len(sys.orig_argv) - len(sys.argv[1:])
     own = sys.orig_argv[1:before]
     if own and own[-1] == sys.argv[0] and os.path.exists(own[-1]):
         own[-1] = os.path.abspath(own[-1])  # ./podpy.pyz: it is started from elsewhere
     command = [sys.executable, *own, WORD]
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    environment = {name: os.environ[name] for name in birth.ENVIRONMENT if name in os.environ}
     # ``python -m`` looks for modules in the working directory first.  What lies there may be
     # a container's to write by the time this is used.
     home, here = os.path.dirname(sys.modules["podpy"].__path__[0]), os.getcwd()
@@ -107,7 +106,7 @@ class Link:
         """What a re-executed supervisor must inherit."""
         return descriptors(self._held)
 
-    # --- while B lives -------------------------------------------------------
+    # --- while it lives ------------------------------------------------------
 
     def _listen(self, channel: _socket.socket) -> None:
         channel.setblocking(False)
@@ -132,8 +131,8 @@ class Link:
         return packets.receive(self._channel)
 
     def _merge(self, packet: bytes, fds: list[int]) -> None:
-        """Take over what B pushed: state, the packet to come back with, new pins."""
-        if packet.startswith(b'{"'):  # JSON: B's word for an error; marshal does not begin so
+        """Take over what was pushed: state, the packet to come back with, new pins."""
+        if packet.startswith(b'{"'):  # JSON tells of an error; marshal does not begin so
             self._complain(f"it refuses: {packet.decode(errors='replace')}")
             return
         try:
@@ -152,7 +151,7 @@ class Link:
             self._changed(state)
 
     def _tell(self, packet: bytes, fds: tuple[int, ...] = ()) -> bool:
-        """Send a packet without ever waiting for B; False when it cannot be sent."""
+        """Send a packet without ever waiting; False when it cannot be sent."""
         assert self._channel is not None
         try:
             packets.send(self._channel, packet, fds)
@@ -160,7 +159,7 @@ class Link:
             return False
         return True
 
-    # --- when B is gone ------------------------------------------------------
+    # --- when it is gone -----------------------------------------------------
 
     def _lose(self) -> None:
         self._close_channel()
@@ -168,7 +167,7 @@ class Link:
         self._loop.later(_HEAD_START * _random(), self._search, self)
 
     def _search(self) -> None:
-        """Come back to a B that is there, or see that there is one."""
+        """Come back to one that is there, or see that there is one."""
         if self._connect():
             return
         try:
@@ -194,7 +193,7 @@ class Link:
         return False
 
     def _start(self) -> None:
-        """Start a new B, which inherits its lock; do nothing when another S does or did."""
+        """Start one, which inherits its lock; do nothing where another container's link does."""
         now = time.monotonic()
         if now < self._start_at:
             return
@@ -231,7 +230,7 @@ class Link:
         )
 
     def _last_words(self) -> str:
-        """What one that ended has written, which podpy.net.client has it write to a file."""
+        """What one that ended has written to a file (:mod:`podpy.net.birth`)."""
         try:
             said = teardown.read_file(f"{self._held['place']}/errors").split(b"\n")
         except OSError:
@@ -246,7 +245,7 @@ class Link:
     # --- the end -------------------------------------------------------------
 
     def leave(self) -> None:
-        """Pid 1 has ended: have B give free what the container held.  Does not wait."""
+        """Pid 1 has ended: have it give free what the container held.  Does not wait."""
         self._loop.cancel(self)
         if self._channel is not None:
             self._loop.forget(self._channel.fileno())
@@ -254,7 +253,7 @@ class Link:
                 self._close_channel()
 
     def release(self) -> None:
-        """Wait until everything is free, which B says by closing, and close the rest."""
+        """Wait until everything is free, which is said by closing, and close the rest."""
         give_up = time.monotonic() + _RELEASE
         while self._channel is not None and (left := give_up - time.monotonic()) > 0:
             poll = select.poll()
@@ -289,7 +288,7 @@ def descriptors(held: dict[str, Any]) -> list[int]:
 
 
 def _kept(held: dict[str, Any]) -> list[int]:
-    """What goes to a new B, in this order."""
+    """What goes to a new network supervisor, in this order."""
     return [*(held[name] for name in _OWN), *held["pins"]]
 
 
@@ -299,7 +298,7 @@ def _close(fds: list[int]) -> None:
 
 
 def _connected(place: str) -> _socket.socket:
-    """A connection to B, which is not waited for; ``OSError`` where there is none."""
+    """A connection, which is not waited for; ``OSError`` where there is nobody."""
     kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
     directory = posix.open(place, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     channel = _socket.socket(_socket.AF_UNIX, kind)

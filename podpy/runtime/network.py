@@ -2,7 +2,8 @@
 
 :func:`outlook` says before anything runs what a container on a network will
 see; the hosts file and resolv.conf are made of it.  :func:`driver` gives the
-object by which S starts the helper while the container's root is mounted.
+object by which S starts the helper while the container's root is mounted (the
+letters are those of :mod:`.launch`); for bridge networks it is :class:`Bridge`.
 Host ports are taken in S, after M was forked: a copy of a held UDP socket in
 any other process would keep the helper from binding its port.
 """
