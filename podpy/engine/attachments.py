@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _FORM = "ip=, ip6=, mac=, alias= and interface_name="
 _DOCKER_FORM = "name=NETWORK with ip=, ip6=, mac-address=, alias= and driver-opt="
-_INTERFACE_OPTION = "com.docker.network.endpoint.ifname"
+#: docker's option of an endpoint, the one that can be honoured.
+INTERFACE_OPTION = "com.docker.network.endpoint.ifname"
 _INTERFACE_LIMIT = 15  # IFNAMSIZ less the NUL
 _ALIAS_LIMIT = 253  # a domain name (RFC 1035)
 _ALIAS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
@@ -79,10 +80,10 @@ def long_form(text: str) -> Attachment:
 def _driver_option(text: str) -> str:
     """The value of the one option of an endpoint that there is."""
     name, _, value = text.partition("=")
-    if name != _INTERFACE_OPTION:
+    if name != INTERFACE_OPTION:
         raise UsageError(
             f"--network: driver-opt {name!r} cannot be honoured:"
-            f" the only option of an endpoint is {_INTERFACE_OPTION}"
+            f" the only option of an endpoint is {INTERFACE_OPTION}"
         )
     return value
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _CONNECTED = (Status.RUNNING, Status.PAUSED)
 _PATIENCE, _PAUSE = 5.0, 0.02  # seconds
-_IFNAME = "com.docker.network.endpoint.ifname"
 
 
 @record
@@ -95,8 +94,11 @@ def _interface(options: ConnectOptions) -> str:
     name = ""
     for text in options.driver_opt:
         key, _, name = text.partition("=")
-        if key != _IFNAME:
-            raise UsageError(f"--driver-opt {text!r}: no such option", hint=f"{_IFNAME}=eth7")
+        if key != attachments.INTERFACE_OPTION:
+            raise UsageError(
+                f"--driver-opt {text!r}: no such option",
+                hint=f"{attachments.INTERFACE_OPTION}=eth7",
+            )
         attachments.interface(name, "--driver-opt")
     return name
 

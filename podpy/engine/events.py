@@ -93,12 +93,14 @@ def _is_about(event: Event, kind: str, value: str) -> bool:
     """An object by name or beginning of its id; an image also by the containers made of it."""
     attributes = event.attributes
     if event.type == kind:
-        name = attributes.get("name", "")
-        short = name.removeprefix("docker.io/library/").removeprefix("localhost/")
-        return value in (name, short, short.partition(":")[0]) or event.id.startswith(value)
+        return _is_called(attributes.get("name", ""), value) or event.id.startswith(value)
     if kind == "image" and event.type == "container":
-        name = attributes.get("image", "")
-        short = name.removeprefix("docker.io/library/").removeprefix("localhost/")
-        return value in (name, short, short.partition(":")[0])
+        return _is_called(attributes.get("image", ""), value)
     about = attributes.get(kind, "")
     return bool(about) and about.startswith(value)
+
+
+def _is_called(name: str, value: str) -> bool:
+    """A name as it is, or an image's short one, with its tag or without."""
+    short = name.removeprefix("docker.io/library/").removeprefix("localhost/")
+    return value in (name, short, short.partition(":")[0])

@@ -8,6 +8,7 @@ own addresses.
 from __future__ import annotations
 
 from podpy.engine import values
+from podpy.errors import PodpyError
 from podpy.net import ports
 
 TYPE_CHECKING = False
@@ -135,7 +136,6 @@ def _wanted(asked: Attachment) -> dict[str, str] | None:
 def _network_id(ctx: Context, name: str) -> str:
     """The id of a network that the container will be on; empty when it is gone."""
     from podpy.engine import networks
-    from podpy.errors import PodpyError
 
     try:
         return networks.find(ctx, name).id

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from podpy.errors import Ambiguous, StoreError, UsageError
+from podpy.errors import Ambiguous, Conflict, NotFound, StoreError, UsageError
 from podpy.netmodel import Network, Subnet
 from podpy.records import replace
 from podpy.storage import containers
@@ -173,7 +173,6 @@ def free_subnet(ctx: Context, *, first: str = "", besides: str = "") -> Subnet:
     Where the host routes every private range somewhere, a part of a broad one
     is taken rather than nothing.  ``besides`` is the network it is for.
     """
-    from podpy.errors import Conflict
     from podpy.net import ipam
 
     own = [each.subnet for n in every(ctx) if n.name != besides for each in n.subnets]
@@ -226,8 +225,6 @@ def check_records(ctx: Context) -> None:
 
 
 def exists(ctx: Context, name: str) -> bool:
-    from podpy.errors import NotFound
-
     try:
         find(ctx, name)
     except NotFound:
