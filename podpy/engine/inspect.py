@@ -6,7 +6,7 @@ Where the two differ, names and ids are podman's (no ``/`` before a name, no
 
 from __future__ import annotations
 
-from podpy.engine import inspect_network, values
+from podpy.engine import network_settings, values
 from podpy.kernel import capabilities
 from podpy.storage import containers
 
@@ -59,7 +59,7 @@ def container(ctx: Context, name: str, *, size: bool = False) -> dict[str, Any]:
         "GraphDriver": _graph_driver(ctx.store, record, directory),
         "Mounts": [_mount(ctx.store, m) for m in record.mounts if m.type in ("bind", "volume")],
         "Dependencies": sorted(record.lenders),
-        "NetworkSettings": inspect_network.settings(ctx, found),
+        "NetworkSettings": network_settings.settings(ctx, found),
         "Config": _config(record),
         "HostConfig": _host_config(record, directory),
     }
@@ -156,7 +156,9 @@ def _config(record: ContainerRecord) -> dict[str, Any]:
         "AttachStderr": False,
         "ExposedPorts": {
             text: {}
-            for text in sorted({*record.exposed_ports, *inspect_network.bindings(record.ports, "")})
+            for text in sorted(
+                {*record.exposed_ports, *network_settings.bindings(record.ports, "")}
+            )
         },
         "Tty": record.tty,
         "OpenStdin": record.interactive,
@@ -191,10 +193,10 @@ def _host_config(record: ContainerRecord, directory: str) -> dict[str, Any]:
             "Tag": record.log.tag,
             "Size": values.show_decimal_size(record.log.max_size),
         },
-        "NetworkMode": inspect_network.mode(record),
-        "Links": inspect_network.links(record),
+        "NetworkMode": network_settings.mode(record),
+        "Links": network_settings.links(record),
         "Egress": list(record.egress.rules) if record.egress else None,
-        "PortBindings": inspect_network.bindings(record.ports, ""),
+        "PortBindings": network_settings.bindings(record.ports, ""),
         "RestartPolicy": {"Name": record.restart, "MaximumRetryCount": 0},
         "AutoRemove": record.remove,
         "CapAdd": _difference(record.capabilities, capabilities.DEFAULT),

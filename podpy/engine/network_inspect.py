@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podpy.engine import networks
-from podpy.engine.inspect_network import endpoint_id
+from podpy.engine.network_settings import endpoint_id
 from podpy.engine.values import instant
 from podpy.errors import NotFound
 

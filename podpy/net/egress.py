@@ -1,8 +1,8 @@
 """Egress policies: containers that reach what is on their list, and nothing else.
 
 Two parts work together, both in the network supervisor.  The resolver refuses
-names that are not on the list (:meth:`Egress.may_ask`) and, before an answer
-leaves, has its addresses put into the container's sets (:meth:`Egress.answered`).
+names that are not on the list (:meth:`Guard.may_ask`) and, before an answer
+leaves, has its addresses put into the container's sets (:meth:`Guard.answered`).
 The packet filter on the host's end of the container's interface
 (:mod:`.ruleset`) lets through what the sets hold and refuses the rest.
 
@@ -25,12 +25,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from podpy import netmodel
     from podpy.kernel.loop import Loop
     from podpy.net.allowance import Group
     from podpy.net.inner import Inner
     from podpy.net.ipam import Range
-    from podpy.netmodel import Denial, Endpoint
+    from podpy.netmodel import Denial, Egress, Endpoint
 
 _FLOOR, _CEILING = 60, 86400  # seconds that an address lives at least and at most
 _ATTEMPTS = 3
@@ -45,7 +44,7 @@ class Guarded:
     groups: tuple[Group, ...]
 
 
-class Egress:
+class Guard:
     """The policies of all containers of this supervisor; sockets are opened by the first one."""
 
     def __init__(
@@ -58,7 +57,7 @@ class Egress:
         self._tables: nftables.Nftables | None = None
 
     def apply(
-        self, container: str, plugs: Iterable[tuple[str, Endpoint]], policy: netmodel.Egress,
+        self, container: str, plugs: Iterable[tuple[str, Endpoint]], policy: Egress,
         denied: Iterable[Denial] = (),
     ) -> None:  # fmt: skip
         """Put the policy in force on the interfaces ``(device, endpoint)`` of a container.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from podpy.errors import Conflict, suppress
 from podpy.net import allowance, resolv
 from podpy.net.dns import Resolver
-from podpy.net.egress import Egress
+from podpy.net.egress import Guard
 from podpy.net.gateways import Gateways
 from podpy.net.segment import Segment, set_default_routes
 from podpy.net.uplink import Uplink
@@ -54,7 +54,7 @@ class Fabric:
         self._loop = loop
         self._members: dict[str, Member] = {}
         self._segments: dict[str, Segment] = {}
-        self._guard = Egress(loop, inner, report)
+        self._guard = Guard(loop, inner, report)
         self._gateways = Gateways(inner)
         self._resolver = Resolver(loop, self._guard, inside=inner.open)
         for path, value in _SYSCTLS:

@@ -6,8 +6,8 @@ gets the host's file.  ``host.containers.internal`` and ``host.docker.internal``
 are there only where the host's loopback was opened to the container, because
 elsewhere they would lead nowhere.  Name servers are those of the host; podpy
 never invents one.  On bridge networks with names the first network's gateway
-answers, and asks those; see :func:`network_files`.  There the host's loopback is
-never open, but ``host-gateway`` is the host's own address.
+answers, and asks those; see :func:`network_files`.  There ``host-gateway`` is the
+host's own address, or its loopback on a network that was made to lead there.
 """
 
 from __future__ import annotations

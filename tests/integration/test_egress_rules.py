@@ -18,7 +18,7 @@ from podpy.errors import HostError
 from podpy.kernel.loop import Loop
 from podpy.kernel.netlink import Veth
 from podpy.kernel.nftables import NETLINK_NETFILTER, Batch, Nftables
-from podpy.net.egress import Egress as Guard
+from podpy.net.egress import Guard
 from podpy.net.inner import Inner
 from podpy.netmodel import Denial, Egress, Endpoint
 from support.host import program

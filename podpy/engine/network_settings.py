@@ -1,4 +1,4 @@
-"""The network part of ``inspect`` of a container, with docker's fields.
+"""``NetworkSettings``: the network part of ``inspect`` of a container, with docker's fields.
 
 podpy's own are ``HostConfig.Egress``, ``NetworkSettings.Denied`` and, beside a
 published port, ``SourceMasked`` where the container does not see the clients'

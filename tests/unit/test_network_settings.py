@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from podpy.engine import inspect_network
+from podpy.engine import network_settings
 from podpy.engine.context import Context
 from podpy.model import Container, ContainerRecord, ContainerState, LogConfig, Status, UserNamespace
 from podpy.netmodel import Attachment, Denial, Egress, Endpoint, NetworkMode, PortMapping
@@ -42,7 +42,7 @@ def running(*endpoints: Endpoint, **values: Any) -> ContainerState:
 
 def test_the_default_network_stands_at_the_top(ctx: Context) -> None:
     found = container(running(ENDPOINT), networks=(Attachment(network="bridge", aliases=("w",)),))
-    shown = inspect_network.settings(ctx, found)
+    shown = network_settings.settings(ctx, found)
     assert (shown["IPAddress"], shown["IPPrefixLen"]) == ("10.88.0.2", 16)
     network = shown["Networks"]["bridge"]
     assert network["GlobalIPv6Address"] == shown["GlobalIPv6Address"] == "fd00::2"
@@ -57,19 +57,19 @@ def test_the_default_network_stands_at_the_top(ctx: Context) -> None:
 def test_other_networks_do_not(ctx: Context) -> None:
     wanted = (Attachment(network="lan", ip="10.1.0.2"),)
     found = container(running(replace(ENDPOINT, network="lan")), networks=wanted)
-    shown = inspect_network.settings(ctx, found)
+    shown = network_settings.settings(ctx, found)
     assert shown["IPAddress"] == ""
     assert shown["Networks"]["lan"]["IPAddress"] == "10.88.0.2"
     assert shown["Networks"]["lan"]["IPAMConfig"] == {"IPv4Address": "10.1.0.2"}
-    assert inspect_network.mode(found.record) == "lan"
+    assert network_settings.mode(found.record) == "lan"
 
 
 def test_a_container_that_does_not_run_has_no_address(ctx: Context) -> None:
-    shown = inspect_network.settings(ctx, container(ContainerState(status=Status.CREATED)))
+    shown = network_settings.settings(ctx, container(ContainerState(status=Status.CREATED)))
     assert shown["Networks"]["bridge"]["IPAddress"] == ""
     assert len(shown["Networks"]["bridge"]["NetworkID"]) == 64  # the default one needs no record
     gone = container(ContainerState(status=Status.EXITED), networks=(Attachment(network="gone"),))
-    assert inspect_network.settings(ctx, gone)["Networks"]["gone"]["NetworkID"] == ""
+    assert network_settings.settings(ctx, gone)["Networks"]["gone"]["NetworkID"] == ""
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_a_container_that_does_not_run_has_no_address(ctx: Context) -> None:
 )  # fmt: skip
 def test_modes(ctx: Context, mode: NetworkMode, text: str, networks: list[str]) -> None:
     found = container(running(address="10.0.2.100"), network=mode, networks=())
-    assert inspect_network.mode(found.record) == text
-    assert list(inspect_network.settings(ctx, found)["Networks"]) == networks
+    assert network_settings.mode(found.record) == text
+    assert list(network_settings.settings(ctx, found)["Networks"]) == networks
 
 
 def test_ports_say_whose_clients_are_masked() -> None:
@@ -93,7 +93,7 @@ def test_ports_say_whose_clients_are_masked() -> None:
         PortMapping(container_port=80, host_port=8080, count=2),
         PortMapping(container_port=80, host_port=8080, host_ip="::", masked=True),
     )
-    assert inspect_network.bindings(mappings, "0.0.0.0") == {
+    assert network_settings.bindings(mappings, "0.0.0.0") == {
         "80/tcp": [
             {"HostIp": "0.0.0.0", "HostPort": "8080"},
             {"HostIp": "::", "HostPort": "8080", "SourceMasked": True},
@@ -107,8 +107,8 @@ def test_links_and_what_a_policy_denied(ctx: Context) -> None:
     found = container(
         running(denied=denied), links=("db:store",), egress=Egress(rules=("a.example",))
     )
-    assert inspect_network.links(found.record) == ["/db:/web/store"]
-    assert inspect_network.settings(ctx, found)["Denied"] == [
+    assert network_settings.links(found.record) == ["/db:/web/store"]
+    assert network_settings.settings(ctx, found)["Denied"] == [
         {
             "Destination": "10.9.9.9", "Port": 22, "Protocol": "tcp", "Count": 3,
             "Last": "1970-01-01T00:00:01.500000000Z",
