@@ -268,6 +268,13 @@ def test_nothing_is_left_undone() -> None:
     )
 
 
+def test_the_map_names_every_module_of_the_network_supervisor() -> None:
+    """Who comes to thirty modules needs a map, and it must not be yesterday's."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = {path.stem for path in (PACKAGE / "net").glob("*.py")} - {"__init__"}
+    assert {name for name in modules if f"`{name}`" not in text} == set()
+
+
 def test_the_top_level_holds_what_it_should() -> None:
     """A newcomer reads the listing first."""
     wanted = {
