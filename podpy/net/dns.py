@@ -177,18 +177,16 @@ class Resolver:
         question = dnswire.read(packet, stream=stream)
         if question is None:
             reply(b"")
-        elif question.problem:
+            return
+        asker = self._names.asker(network, address)
+        if question.problem:
             reply(dnswire.empty(question, question.problem))
+        elif asker is None or question.klass != dnswire.IN:
+            reply(dnswire.empty(question, dnswire.REFUSED))
+        elif (known := self._known(asker, network, question)) is not None:
+            reply(known)
         else:
-            asker = self._names.asker(network, address)
-            if asker is None or question.klass != dnswire.IN:
-                reply(dnswire.empty(question, dnswire.REFUSED))
-            else:
-                known = self._known(asker, network, question)
-                if known is not None:
-                    reply(known)
-                else:
-                    self._forward(asker, network, question, reply)
+            self._forward(asker, network, question, reply)
 
     def _known(self, asker: Asker, network: str, question: Question) -> bytes | None:
         """The answer about a container; None when the name is nothing of podpy's."""
@@ -221,36 +219,50 @@ class Resolver:
     def _forward(self, asker: Asker, network: str, question: Question, reply: Reply) -> None:
         """Ask other servers, if there is a way and the container may."""
         networks = list(self._names.networks(asker, network))
-        chosen = asker.dns or next((each.dns_servers for each in networks if each.dns_servers), ())
-        servers, search = self._host.current()
-        if all(each.internal for each in networks):
-            servers = tuple(each for each in chosen if self._names.reaches(asker, each))
-            if not servers:
-                reply(dnswire.empty(question, dnswire.NXDOMAIN))
-                return
-        elif chosen:
-            servers = chosen
-        busy = self._busy.get(asker.container, 0)
-        room = _OF_RIGHT if self._upstream.is_crowded else _PER_CONTAINER
-        if not servers or busy >= room:
-            reply(dnswire.empty(question, dnswire.SERVFAIL))
+        hosts, search = self._host.current()
+        servers = self._servers(asker, networks, hosts)
+        if not servers or not self._has_room(asker.container):
+            is_alone = not servers and _are_closed(networks)
+            reply(dnswire.empty(question, dnswire.NXDOMAIN if is_alone else dnswire.SERVFAIL))
             return
-        self._busy[asker.container] = busy + 1
-
-        def finish(packet: bytes) -> None:
-            self._busy[asker.container] -= 1
-            if not self._busy[asker.container]:
-                del self._busy[asker.container]
-            reply(packet)
-
         policy = self._egress
         if policy is not None and not policy.concerns(asker.container):
             policy = None
+        finish = self._counted(asker.container, reply)
         errand = Errand(self._upstream, policy, asker.container, question, finish)
         errand.names = _candidates(question, asker.search or search)
         errand.servers = servers
         errand.opener = lambda *wanted: self._open(asker, *wanted)
         errand.go_on()
+
+    def _servers(
+        self, asker: Asker, networks: Sequence[Network], hosts: Sequence[str]
+    ) -> Sequence[str]:
+        """Whom to ask for a container: its own servers, its networks', or ``hosts``.
+
+        Without a way out, those of them that are containers on its networks.
+        """
+        chosen = asker.dns or next((each.dns_servers for each in networks if each.dns_servers), ())
+        if _are_closed(networks):
+            return [each for each in chosen if self._names.reaches(asker, each)]
+        return chosen or hosts
+
+    def _has_room(self, container: str) -> bool:
+        """Whether a container may have one question more on its way."""
+        room = _OF_RIGHT if self._upstream.is_crowded else _PER_CONTAINER
+        return self._busy.get(container, 0) < room
+
+    def _counted(self, container: str, reply: Reply) -> Reply:
+        """``reply`` for a question that counts as one of its container's until it is answered."""
+        self._busy[container] = self._busy.get(container, 0) + 1
+
+        def finish(packet: bytes) -> None:
+            self._busy[container] -= 1
+            if not self._busy[container]:
+                del self._busy[container]
+            reply(packet)
+
+        return finish
 
     def _open(self, asker: Asker, server: str, family: int, kind: int) -> _socket.socket:
         if self._inside is not None and self._names.reaches(asker, server):
@@ -330,6 +342,11 @@ class Errand:
         if not found:
             return dnswire.empty(self._question, dnswire.NOERROR)
         return dnswire.answer(self._question, found, ttl, own=False)
+
+
+def _are_closed(networks: Iterable[Network]) -> bool:
+    """Whether no way out leads from any of these networks."""
+    return all(each.internal for each in networks)
 
 
 def _of_kind(kind: int, addresses: tuple[str, ...]) -> tuple[str, ...]:
