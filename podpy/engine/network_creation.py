@@ -230,9 +230,9 @@ def _with_option(network: Network, key: str, value: str) -> Network:
     if docker == "bridge.host_binding_ipv4":
         bound = attachments.address(value, f"--opt {key}")
         return replace(network, publish_on="" if bound == "0.0.0.0" else bound)
-    if key in _MODES:
-        if value not in _MODES[key][0]:
-            raise _refused(key, value, _MODES[key][1])
+    if key in _ONE_VALUE:
+        if value not in _ONE_VALUE[key][0]:
+            raise _refused(key, value, _ONE_VALUE[key][1])
         return network
     if docker in _SWITCHES:
         only, reason = _SWITCHES[docker]
@@ -266,7 +266,7 @@ _SWITCHES = {
         False, "the default network is named in containers.conf: network.default_network"),
 }  # fmt: skip
 #: Options whose one possible value is the default.
-_MODES = {
+_ONE_VALUE = {
     "mode": (("managed",), "nobody but podpy can make a bridge in the networks' own namespace"),
     "bclim": (("0",), "macvlan alone copies broadcasts"),
     "com.docker.network.bridge.gateway_mode_ipv4": (("nat",), _NATIVE),

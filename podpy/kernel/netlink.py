@@ -226,11 +226,8 @@ class Route:
         """``subnet`` in CIDR form (``0.0.0.0/0`` is the default) by a gateway or an interface."""
         self._do(RTM_NEWROUTE, _CREATE, _route(subnet, gateway, index, table, kind))
 
-    def remove_route(
-        self, subnet: str, *, gateway: str = "", index: int = 0, table: int = RT_TABLE_MAIN,
-        kind: int = RTN_UNICAST,
-    ) -> None:  # fmt: skip
-        self._undo(RTM_DELROUTE, _route(subnet, gateway, index, table, kind))
+    def remove_route(self, subnet: str, *, table: int, kind: int) -> None:
+        self._undo(RTM_DELROUTE, _route(subnet, "", 0, table, kind))
 
     def default_gateways(self) -> list[tuple[int, str]]:
         """The default routes: interface index and gateway."""

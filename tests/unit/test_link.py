@@ -24,7 +24,7 @@ from podpy.runtime.link import Link
 
 RESUME = b'{"do":"resume","registration":{}}'
 
-#: A network supervisor that S starts: it notes how it was started, then knows who comes back.
+#: A network supervisor that a link starts: it notes how it was started, then knows who comes back.
 STAND_IN = """
 import fcntl, json, marshal, os, socket, sys
 word, place, lock = sys.argv[1:]
