@@ -123,6 +123,11 @@ class Endpoint:
     host: str = ""
     aliases: tuple[str, ...] = ()
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those it has, IPv4 first."""
+        return tuple(filter(None, (self.address, self.address6)))
+
 
 @record
 class Egress:

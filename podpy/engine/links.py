@@ -125,7 +125,7 @@ def _resolve(store: Store, linked: ContainerRecord, text: str) -> Link:
     return Link(
         alias=alias,
         names=tuple(dict.fromkeys((alias, other.id[:12], other.hostname, other.name))),
-        addresses=tuple(filter(None, (shared.address, shared.address6))),
+        addresses=shared.addresses,
         ports=_ports(other),
         env=other.env,
     )

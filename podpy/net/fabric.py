@@ -239,7 +239,7 @@ class Fabric:
             member.container,
             endpoint.network,
             (*member.told.names, *endpoint.aliases),
-            tuple(filter(None, (endpoint.address, endpoint.address6))),
+            endpoint.addresses,
             dns=member.told.dns,
             search=member.told.dns_search,
             links=member.told.links,

@@ -16,6 +16,7 @@ import sys
 
 from podpy.kernel import libc, packets, process
 from podpy.net import ports, relay
+from podpy.records import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,17 +74,12 @@ def start(
 
 def _outer_socket(mapping: PortMapping, holder: ports.Holder | None) -> _socket.socket:
     """Bound beside the helper's socket, which got SO_REUSEADDR once it was bound."""
-    outer = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     try:
         if mapping.host_ip in ports.WILDCARDS:
-            outer.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-            outer.bind((_LOOPBACK, mapping.host_port))
-        else:
-            outer.bind((mapping.host_ip, mapping.host_port))
+            return ports.bind_beside(replace(mapping, host_ip=_LOOPBACK))
+        return ports.bind(mapping, mapping.host_port)
     except OSError as error:
-        outer.close()
         raise ports.refusal(error, mapping, holder) from None
-    return outer
 
 
 def _inner_sockets(paths: tuple[str, str], count: int) -> list[_socket.socket]:

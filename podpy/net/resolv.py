@@ -277,9 +277,7 @@ def own_names(container: ContainerRecord, hostname: str) -> tuple[str, ...]:
 
 
 def _addresses(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
-    return tuple(
-        address for each in endpoints for address in (each.address, each.address6) if address
-    )
+    return tuple(address for each in endpoints for address in each.addresses)
 
 
 def _answering(endpoints: Iterable[Endpoint], networks: Iterable[Network]) -> str:

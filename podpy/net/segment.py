@@ -207,9 +207,9 @@ class Segment:
         Other ones where somebody has its address meanwhile: when the runtime directory
         is deleted there are two supervisors for a moment, who do not know each other.
         """
-        own = filter(None, (endpoint.address, endpoint.address6))
+        own = endpoint.addresses
         if any(self._leases.get(address, container) != container for address in own):
-            is_derived = endpoint.mac == _mac(endpoint.address or endpoint.address6)
+            is_derived = endpoint.mac == _mac(own[0])
             wanted = Attachment(
                 network=endpoint.network,
                 mac="" if is_derived else endpoint.mac,
