@@ -5,9 +5,10 @@ addresses and the routes by it while the program is exchanged.
 
 slirp4netns needs no address translation: it takes and answers whatever source
 address a container has (the device answers for all of them), publishes IPv4
-ports one by one while it runs, and ends when nobody holds its life line any
-more.  pasta knows one address only, so the namespace translates (nft), and
-its ports cannot be changed, so the network supervisor relays them.
+ports one by one while it runs (UDP alone, unless it is told to serve TCP too),
+and ends when nobody holds its life line any more.  pasta knows one address
+only, so the namespace translates (nft), and its ports cannot be changed, so the
+network supervisor relays them.
 """
 
 from __future__ import annotations

@@ -99,14 +99,8 @@ class Line:
         if self.failure is not None:
             raise self.failure
 
-    def renew(self) -> None:
-        """Have another helper, which follows the end of this one."""
-        if self._pidfd >= 0:
-            with suppress(ProcessLookupError):
-                _signal.pidfd_send_signal(self._pidfd, _signal.SIGKILL)
-
     def replace(self) -> None:
-        """Have another helper instead of one that lives and does not answer."""
+        """Have another helper, which follows the end of this one: it may not answer any more."""
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
                 _signal.pidfd_send_signal(self._pidfd, _signal.SIGKILL)

@@ -145,7 +145,7 @@ class Uplink:
         """Exchange the helpers: what they had in our directory was deleted."""
         for each in (self._line, self._host_line):
             if each is not None:
-                each.renew()
+                each.replace()
 
     def close(self) -> None:
         """Give up the uplink; it ends unless somebody else holds its life line."""

@@ -303,22 +303,22 @@ def test_sockets_are_their_users_own(town: Town) -> None:
 
 
 def test_the_network_supervisor_has_nothing_of_a_containers(town: Town) -> None:
-    """It has no capability, and its inner half none in the host's or a container's namespaces."""
+    """It has no capability, and its inner child none in the host's or a container's namespaces."""
     town.start("outside", "red")
     found = {
         each.pid: Path(f"/proc/{each.pid}/cmdline").read_text().replace("\0", " ").strip()
         for each in processes.descendants()
     }
-    hubs = [pid for pid, name in found.items() if name == "podpy network supervisor"]
+    supervisors = [pid for pid, name in found.items() if name == "podpy network supervisor"]
     (inner,) = [pid for pid, name in found.items() if name == "podpy network supervisor, inside"]
-    (hub,) = hubs
-    status = Path(f"/proc/{hub}/status").read_text()
+    (supervisor,) = supervisors
+    status = Path(f"/proc/{supervisor}/status").read_text()
     assert [line.split()[1] for line in status.splitlines() if line.startswith("CapEff")] == [
         "0000000000000000"
     ]
     contained = int(town.podpy("inspect", "-f", "{{.State.Pid}}", "outside").text)
-    assert _namespace(hub, "user") == _namespace(os.getpid(), "user")
-    assert _namespace(hub, "net") == _namespace(os.getpid(), "net")
+    assert _namespace(supervisor, "user") == _namespace(os.getpid(), "user")
+    assert _namespace(supervisor, "net") == _namespace(os.getpid(), "net")
     for kind in ("user", "net"):
         assert _namespace(inner, kind) != _namespace(contained, kind)
         assert _namespace(inner, kind) != _namespace(os.getpid(), kind)
@@ -649,21 +649,21 @@ def test_without_a_free_descriptor_the_network_supervisor_serves_who_is_there(to
     for name in ("first", "second"):
         town.start(name, "red")
     (lock,) = town.podpy.runtime.rglob("network/lock")
-    hub = json.loads(lock.read_text())["pid"]
+    supervisor = json.loads(lock.read_text())["pid"]
     time.sleep(1.5)  # until it has loaded what answers need
-    soft, hard = resource.prlimit(hub, resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir(f"/proc/{hub}/fd"))
-    resource.prlimit(hub, resource.RLIMIT_NOFILE, (highest + 1, hard))
+    soft, hard = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir(f"/proc/{supervisor}/fd"))
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (highest + 1, hard))
     probes = [("name", "first", 0), ("dnstcp", f"{RED[0]}1/first", 53)]
     late = ("run", "--rm", "--network", "red", town.image, "true")
     for _ in range(3):
         waiting = town.podpy.start(*late)
         assert town.reached("second", probes[0]) == probes[:1]
         waiting.kill()
-    resource.prlimit(hub, resource.RLIMIT_NOFILE, (soft, hard))
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (soft, hard))
     town.podpy(*late, timeout=30)
     assert town.reached("second", *probes) == probes
-    assert json.loads(lock.read_text())["pid"] == hub
+    assert json.loads(lock.read_text())["pid"] == supervisor
 
 
 def test_what_was_done_and_not_told_can_be_asked_for_again(town: Town) -> None:
