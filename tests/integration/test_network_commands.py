@@ -77,7 +77,7 @@ def test_exit_codes_are_podmans(podpy: Podpy, podman: Podman) -> None:
         (("create", "host"), ""),
         (("create", "--subnet", "10.1.2.3", "n"), "CIDR"),
         (("create", "--gateway", "10.1.2.3", "n"), ""),
-        (("create", "--driver", "weave", "n"), "unsupported"),
+        (("create", "--driver", "weave", "n"), "driver"),
         (("exists", "pair"), ""),
         (("exists", "nope"), ""),
         (("inspect", "nope"), "network not found"),
