@@ -13,8 +13,8 @@ import errno
 import os
 
 from podpy import files
-from podpy.errors import HostError, UsageError
-from podpy.kernel import process
+from podpy.errors import HostError, UsageError, suppress
+from podpy.kernel import libc, process
 from podpy.net import ports
 from podpy.net.helper import Helper, boolean, locate, open_log
 from podpy.netmodel import PortMapping
@@ -193,10 +193,10 @@ def start(
             command.insert(1, f"--api-socket={path}")
             given[directory] = directory
             ours.append(directory)
-        if announce is None:
+        if announce is None and os.geteuid():
             helper = _spawn_open(command, given)
         else:
-            helper = _fork_announced(command, given, announce)
+            helper = _fork(command, given, announce)
     except BaseException:
         for fd in {ready, exit_fd, log} - {life_line}:
             os.close(fd)
@@ -234,15 +234,29 @@ def _spawn_open(command: list[str], files: dict[int, int]) -> int:
         os.umask(before)
 
 
-def _fork_announced(
-    command: list[str], files: dict[int, int], announce: Callable[[int], None]
-) -> int:
+def _leave_the_hosts_mounts() -> None:
+    """Let the sandbox of root's helper unmount nothing of the host.
+
+    It makes a mount namespace and its root alone private, then takes everything
+    off: what is mounted below, where mounts are shared, would go on the host as
+    well.  An ordinary user's helper does that in a user namespace, from where
+    nothing propagates (mount_namespaces(7)).
+    """
+    with suppress(PermissionError):  # then its sandbox cannot be made either
+        libc.unshare(libc.CLONE_NEWNS)
+        libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE)
+
+
+def _fork(command: list[str], files: dict[int, int], announce: Callable[[int], None] | None) -> int:
     """Start a helper that is known before it exists, whenever its parent is killed."""
 
     def become() -> int:
-        announce(os.getpid())
+        if announce is not None:
+            announce(os.getpid())
+        if not os.geteuid():
+            _leave_the_hosts_mounts()
         process.default_signals()
-        os.umask(0o077)
+        os.umask(0o077 if announce is not None else 0)  # as in _spawn_open
         for theirs, ours in files.items():
             if theirs == ours:
                 os.set_inheritable(ours, True)

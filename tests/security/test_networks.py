@@ -12,6 +12,8 @@ import resource
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from podpy.netmodel import Attachment, Network
 from podpy.records import from_dict
 from support import attacker, guest, processes
 from support.matrix import greeter
-from support.podpy import Podpy
+from support.podpy import CHECKOUT, Podpy
 from support.polling import eventually
 from support.world import Server, World
 
@@ -682,3 +684,40 @@ def test_what_was_done_and_not_told_can_be_asked_for_again(town: Town) -> None:
     town.podpy("network", "disconnect", "blue", "outside")
     client.disconnect(place, ident, "blue")
     assert len(town.shell("outside", "ls /sys/class/net").split()) == 2
+
+
+# --- the host's mounts -------------------------------------------------------
+
+ROOTS_HELPER = """
+import contextlib, sys
+from podpy.errors import HostError
+from podpy.net import slirp
+from podpy.net.inner import Inner
+inner = Inner.create()
+with contextlib.suppress(HostError):
+    slirp.start(inner.pid, slirp.Settings()).wait_ready()
+inner.close()
+"""
+
+
+def test_the_helper_of_root_leaves_the_hosts_mounts_alone(tmp_path: Path) -> None:
+    """slirp4netns makes its root private, not what is mounted below, and unmounts it all.
+
+    Where mounts are shared, as on every host with systemd, /dev/pts was gone on
+    the host when root had started a container.  Here the program is one that
+    tells in which mounts it was started.
+    """
+    program, seen = tmp_path / "slirp4netns", tmp_path / "seen"
+    program.write_text(f"#!/bin/sh\ncat /proc/self/mountinfo >{seen}\n")
+    program.chmod(0o755)
+    root = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "shared"]
+    done = subprocess.run(
+        [*root, sys.executable, "-c", ROOTS_HELPER],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert " / / " in seen.read_text()
+    assert "shared:" not in seen.read_text()
