@@ -212,7 +212,7 @@ def test_a_reader_that_goes_away_takes_nothing_along(podpy: Podpy, busybox: str)
         )
         os.close(writer)
         assert run.wait().code in (141, -signal.SIGPIPE)
-    assert podpy("ps", "--format", "{{.Names}}").text == "runs"
+    eventually(lambda: podpy("ps", "--format", "{{.Names}}").text == "runs")
     eventually(lambda: podpy("logs", "ends").text == "up")
     assert podpy("wait", "ends").text == "3"
 
