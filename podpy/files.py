@@ -260,7 +260,7 @@ class lock:
             try:
                 fcntl.flock(fd, self._operation)
                 # The holder before us may have removed the file: then ours locks nothing.
-                if _same_file(fd, self._path):
+                if is_at(fd, self._path):
                     self._fd = fd
                     return self
             except BaseException:
@@ -279,7 +279,8 @@ class lock:
         unlink(self._path)
 
 
-def _same_file(fd: int, path: str) -> bool:
+def is_at(fd: int, path: str) -> bool:
+    """Whether an open file is still the one that ``path`` names."""
     try:
         named = os.stat(path)
     except FileNotFoundError:

@@ -38,17 +38,15 @@ def settings(ctx: Context, found: Container) -> dict[str, Any]:
     live = state.status.is_live
     published = bindings(state.ports if live else record.ports, "0.0.0.0" if live else "")
     exposed = {text: None for text in record.exposed_ports if text not in published}
-    described = {
+    return {
         **_own(ctx, found),
         "Bridge": "",
         "SandboxID": record.id if live else "",
         "SandboxKey": f"/proc/{state.init.pid}/ns/net" if live and state.init else "",
         "Ports": dict(sorted({**exposed, **published}.items())),
         "Networks": _networks(ctx, found),
+        "Denied": [_denial(each) for each in state.denied],
     }
-    if record.egress is not None:
-        described["Denied"] = [_denial(each) for each in state.denied]
-    return described
 
 
 def mode(record: ContainerRecord) -> str:

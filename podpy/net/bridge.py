@@ -33,7 +33,7 @@ import os
 import sys
 
 from podpy import files
-from podpy.errors import NotFound, PodpyError, suppress
+from podpy.errors import NotFound, PodpyError, UsageError, suppress
 from podpy.kernel import cgroup, process
 from podpy.kernel.loop import IN, Loop
 from podpy.model import ProcessIdentity
@@ -46,7 +46,7 @@ from podpy.records import from_dict, to_dict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
 _LINGER = 3.0  # seconds without a container until the supervisor ends
@@ -56,6 +56,18 @@ _LEISURE = 1.0  # seconds until what will be needed is loaded
 _MOST_FAULTS, _FORGIVEN = 100, 10.0  # failures to bear, and seconds until they are forgotten
 _BREATH = 0.2  # seconds without a new connection when there is no descriptor for one
 _WATCH = 3.0  # seconds between two looks at whether our place is still ours
+
+_WORDS = (
+    "attach",
+    "resume",
+    "merged",
+    "leave",
+    "connect",
+    "disconnect",
+    "rename",
+    "reload",
+    "update",
+)
 
 
 def serve(place: str, lock: int, listener: _socket.socket) -> int:
@@ -71,6 +83,8 @@ class Supervisor:
         self._place = place
         self._loop = Loop()
         self._members: dict[str, Member] = {}
+        _sweep(place)
+        _sweep(f"{place}/members")
         self._expected = _living(f"{place}/members")
         self._deferred: list[Member] = []
         self._fabric: Fabric | None = None
@@ -231,23 +245,12 @@ class Supervisor:
         except BlockingIOError:
             return  # what was announced was another's, who had the same descriptor
         if packet:
-            self._verb(str(packet.pop("do")))(channel, fds, **packet)
+            word = packet.pop("do", "")
+            if word not in _WORDS:
+                raise UsageError(f"network supervisor: unknown request {word!r}")
+            getattr(self, f"_{word}")(channel, fds, **packet)
         else:
             self._part(channel)
-
-    def _verb(self, word: str) -> Callable[..., None]:
-        verbs: dict[str, Callable[..., None]] = {
-            "attach": self._attach,
-            "resume": self._resume,
-            "merged": self._merged,
-            "leave": self._leave,
-            "connect": self._connect,
-            "disconnect": self._disconnect,
-            "rename": self._rename,
-            "reload": self._reload,
-            "update": self._update,
-        }
-        return verbs[word]
 
     def _part(self, channel: _socket.socket) -> None:
         """A connection has ended; if it was a container's, so has its lease."""
@@ -427,6 +430,14 @@ def _peer(channel: _socket.socket) -> int:
     """The pid at the other end when it connected."""
     credentials = channel.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     return int.from_bytes(credentials[:4], "little")
+
+
+def _sweep(directory: str) -> None:
+    """Remove what a supervisor before us was writing when it was killed; we hold the lock."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            if name.startswith(".") and name.endswith(".tmp"):
+                files.unlink(f"{directory}/{name}")
 
 
 def _living(directory: str) -> set[str]:

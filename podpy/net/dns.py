@@ -70,6 +70,8 @@ _TURNS = 1024  # shared names whose turn is remembered
 class Resolver:
     """Answers the questions of containers on bridge networks.
 
+    What it knows of networks and containers is told to its ``names``.
+
     ``inside`` opens a socket (family, kind) in the shared network namespace: name
     servers that are containers themselves are asked from there.
     """
@@ -86,7 +88,7 @@ class Resolver:
         self._loop = loop
         self._egress = egress
         self._inside = inside
-        self._names = Names()
+        self.names = Names()
         self._host = HostResolvers(resolv_conf)
         self._upstream = Upstream(loop, port)
         self._served: dict[str, list[Datagrams | Listener]] = {}
@@ -100,7 +102,7 @@ class Resolver:
 
     def serve(self, network: Network, sockets: Iterable[_socket.socket]) -> None:
         """Answer on these sockets, UDP or listening TCP, which belong to the resolver now."""
-        self.define(network)
+        self.names.define(network)
 
         def ask(packet: bytes, address: str, reply: Reply, stream: bool) -> None:
             self.ask(network.name, address, packet, reply, stream)
@@ -111,38 +113,11 @@ class Resolver:
             if self._held:
                 self._loop.pause(socket.fileno())
 
-    def define(self, network: Network) -> None:
-        """The new definition of a network."""
-        self._names.define(network)
-
     def withdraw(self, network: str) -> None:
         """Answer on a network no more, and forget its names."""
-        self._names.undefine(network)
+        self.names.undefine(network)
         for served in self._served.pop(network, ()):
             served.close()
-
-    def put(
-        self,
-        container: str,
-        network: str,
-        names: Iterable[str],
-        addresses: Iterable[str],
-        *,
-        dns: Iterable[str] = (),
-        search: Iterable[str] = (),
-        links: Iterable[tuple[str, str]] = (),
-    ) -> None:
-        """A container's names and addresses on a network; replaces what it had there.
-
-        ``dns`` are its own name servers and ``search`` its search domains, on all its
-        networks; empty stands for those of the network or the host.  ``links`` are pairs
-        of a name that it alone uses and the name of the container it means.
-        """
-        self._names.put(container, network, names, addresses, dns=dns, search=search, links=links)
-
-    def drop(self, container: str, network: str = "") -> None:
-        """A container has left a network, or (empty) all of them."""
-        self._names.drop(container, network)
 
     def hold(self) -> None:
         """Leave questions in the sockets until :meth:`release`.
@@ -178,7 +153,7 @@ class Resolver:
         if question is None:
             reply(b"")
             return
-        asker = self._names.asker(network, address)
+        asker = self.names.asker(network, address)
         if question.problem:
             reply(dnswire.empty(question, question.problem))
         elif asker is None or question.klass != dnswire.IN:
@@ -191,12 +166,12 @@ class Resolver:
     def _known(self, asker: Asker, network: str, question: Question) -> bytes | None:
         """The answer about a container; None when the name is nothing of podpy's."""
         if question.kind == dnswire.PTR:
-            name = self._names.reverse(asker, network, question.name)
+            name = self.names.reverse(asker, network, question.name)
             if name:
                 return dnswire.answer(question, (name,))
             if name is not None:
                 return dnswire.empty(question, dnswire.NXDOMAIN, own=True)
-        found = self._names.lookup(asker, network, question.name)
+        found = self.names.lookup(asker, network, question.name)
         if found is None:
             return None
         wanted = self._rotated(question, _of_kind(question.kind, found))
@@ -218,7 +193,7 @@ class Resolver:
 
     def _forward(self, asker: Asker, network: str, question: Question, reply: Reply) -> None:
         """Ask other servers, if there is a way and the container may."""
-        networks = list(self._names.networks(asker, network))
+        networks = list(self.names.networks(asker, network))
         hosts, search = self._host.current()
         servers = self._servers(asker, networks, hosts)
         if not servers or not self._has_room(asker.container):
@@ -244,7 +219,7 @@ class Resolver:
         """
         chosen = asker.dns or next((each.dns_servers for each in networks if each.dns_servers), ())
         if _are_closed(networks):
-            return [each for each in chosen if self._names.reaches(asker, each)]
+            return [each for each in chosen if self.names.reaches(asker, each)]
         return chosen or hosts
 
     def _has_room(self, container: str) -> bool:
@@ -265,7 +240,7 @@ class Resolver:
         return finish
 
     def _open(self, asker: Asker, server: str, family: int, kind: int) -> _socket.socket:
-        if self._inside is not None and self._names.reaches(asker, server):
+        if self._inside is not None and self.names.reaches(asker, server):
             return self._inside(family, kind)
         return open_here(server, family, kind)
 

@@ -125,7 +125,7 @@ class Fabric:
         if self._members.get(member.container) is member:
             del self._members[member.container]
         self._uplink.withdraw(member.container)
-        self._resolver.drop(member.container)
+        self._resolver.names.drop(member.container)
         devices = [member.device(each.interface) for each in member.endpoints]
         if member.egress is not None:
             # Its processes may outlive its supervisor: the rules go after the plugs.
@@ -195,7 +195,7 @@ class Fabric:
             self._unplug(member.device(endpoint.interface))
             self._uplink.unreach(endpoint.address6)
         member.endpoints = tuple(e for e in member.endpoints if e.network != network)
-        self._resolver.drop(member.container, network)
+        self._resolver.names.drop(member.container, network)
         if network in self._segments:
             self._segments[network].release(member.container)
         self._guard_plugs(member)
@@ -235,7 +235,7 @@ class Fabric:
 
     def _name(self, member: Member, endpoint: Endpoint) -> None:
         self._uplink.reach(endpoint.address6)
-        self._resolver.put(
+        self._resolver.names.put(
             member.container,
             endpoint.network,
             (*member.told.names, *endpoint.aliases),
@@ -263,7 +263,7 @@ class Fabric:
         segment = self._segments.get(network.name)
         if segment is not None and segment.network.id == network.id:
             segment.network = network
-            self._resolver.define(network)
+            self._resolver.names.define(network)
 
     def _segment(self, network: Network) -> Segment:
         known = self._segments.get(network.name)

@@ -119,6 +119,10 @@ class Names:
     ) -> None:
         """What a container is called on a network; replaces what was said before.
 
+        ``dns`` are its own name servers and ``search`` its search domains, on all its
+        networks; empty stands for those of the network or the host.  ``links`` are pairs
+        of a name that it alone uses and the name of the container it means.
+
         The first name is the one its address is given back as.  What no question could
         hold (a name of 64 letters) is left out: podpy allows containers to be so called.
         """

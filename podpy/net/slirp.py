@@ -167,7 +167,7 @@ def arguments(
 
 def start(
     pid: int, settings: Settings, *, api_socket: str = "", namespaces: Sequence[str] = (),
-    life_line: int = -1, announce: Callable[[int], None] | None = None,
+    life_line: int = -1, announce: Callable[[int], None] = lambda _pid: None,
 ) -> Helper:  # fmt: skip
     """Start slirp4netns for the network namespace of ``pid``; it is not ready yet.
 
@@ -193,10 +193,7 @@ def start(
             command.insert(1, f"--api-socket={path}")
             given[directory] = directory
             ours.append(directory)
-        if announce is None and os.geteuid():
-            helper = _spawn_open(command, given)
-        else:
-            helper = _fork(command, given, announce)
+        helper = _fork(command, given, announce)
     except BaseException:
         for fd in {ready, exit_fd, log} - {life_line}:
             os.close(fd)
@@ -225,15 +222,6 @@ def _life_line(existing: int) -> tuple[int, int]:
     return end, existing
 
 
-def _spawn_open(command: list[str], files: dict[int, int]) -> int:
-    """Spawn without umask: the API socket is made by the container's root, who may be another."""
-    before = os.umask(0)
-    try:
-        return process.spawn(command, files=files)
-    finally:
-        os.umask(before)
-
-
 def _leave_the_hosts_mounts() -> None:
     """Let the sandbox of root's helper unmount nothing of the host.
 
@@ -247,16 +235,19 @@ def _leave_the_hosts_mounts() -> None:
         libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE)
 
 
-def _fork(command: list[str], files: dict[int, int], announce: Callable[[int], None] | None) -> int:
-    """Start a helper that is known before it exists, whenever its parent is killed."""
+def _fork(command: list[str], files: dict[int, int], announce: Callable[[int], None]) -> int:
+    """Start the helper with ``files`` (its descriptors → ours); its pid.
+
+    ``posix_spawn`` could not have it announced before it exists (its parent may be
+    killed between any two steps), nor kept off the host's mounts.
+    """
 
     def become() -> int:
-        if announce is not None:
-            announce(os.getpid())
+        announce(os.getpid())
         if not os.geteuid():
             _leave_the_hosts_mounts()
         process.default_signals()
-        os.umask(0o077 if announce is not None else 0)  # as in _spawn_open
+        os.umask(0)  # the API socket is made by the container's root, who may be another
         for theirs, ours in files.items():
             if theirs == ours:
                 os.set_inheritable(ours, True)

@@ -70,7 +70,7 @@ def _append(path: str, line: bytes) -> None:
         os.write(fd, line)
         if os.fstat(fd).st_size > _LIMIT:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(fd, path):  # nobody else has turned it over meanwhile
+            if files.is_at(fd, path):  # nobody else has turned it over meanwhile
                 os.rename(path, f"{path}.1")
     finally:
         os.close(fd)
@@ -113,7 +113,7 @@ class Reader:
     def __init__(self, store: Store, *, past: bool) -> None:
         self._path = store.events
         newest, older = _open(self._path), _open(f"{self._path}.1")
-        if newest >= 0 and older >= 0 and _is_at(newest, f"{self._path}.1"):
+        if newest >= 0 and older >= 0 and files.is_at(newest, f"{self._path}.1"):
             os.close(older)  # rotated while we opened them: it is the same
             older = -1
         self._fds = [fd for fd in (older, newest) if fd >= 0]
@@ -126,7 +126,7 @@ class Reader:
         """What has been written since the last call."""
         for fd in self._fds:
             yield from self._lines(fd)
-        if not self._fds or not _is_at(self._fds[-1], self._path):
+        if not self._fds or not files.is_at(self._fds[-1], self._path):
             newer = _open(self._path)
             if newer >= 0:
                 # The one before is read once more next time: for who had it open already.
@@ -153,15 +153,6 @@ def _open(path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return -1
-
-
-def _is_at(fd: int, path: str) -> bool:
-    try:
-        there = os.stat(path)
-    except FileNotFoundError:
-        return False
-    held = os.fstat(fd)
-    return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _parsed(line: bytes) -> Event | None:

@@ -454,3 +454,16 @@ def test_starts_while_the_network_supervisor_is_killed(scene: Scene) -> None:
     scene.recovered(time.monotonic())
     scene.check_talk()
     everything_ends(scene)
+
+
+def test_what_a_killed_one_was_writing_goes_with_the_next(podpy: Podpy, busybox: str) -> None:
+    host.require("slirp4netns", "/dev/net/tun")
+    podpy("run", "--rm", busybox, "true")
+    (place,) = podpy.runtime.glob("network*")
+    os.kill(json.loads((place / "lock").read_text())["pid"], signal.SIGKILL)
+    (place / "members").mkdir(exist_ok=True)
+    halves = [place / ".uplink.json.1.ab.tmp", place / "members" / ".c.1.cd.tmp"]
+    for half in halves:
+        half.write_text("{")
+    podpy("run", "--rm", busybox, "true")
+    assert not [half for half in halves if half.exists()]

@@ -222,17 +222,17 @@ def code(answer: dnslib.DNSRecord) -> str:
 
 def settle(made: Bench) -> None:
     """Containers ``a`` and ``b`` on ``n1``; ``b`` and ``c`` on ``n2``."""
-    made.resolver.put(A_ID, "n1", ("a", "web"), ("127.1.0.2", "fd00::2"))
-    made.resolver.put(B_ID, "n1", ("b", "web"), ("127.1.0.3",))
-    made.resolver.put(B_ID, "n2", ("b",), ("127.2.0.3",))
-    made.resolver.put(C_ID, "n2", ("c", "web"), ("127.2.0.4",))
+    made.resolver.names.put(A_ID, "n1", ("a", "web"), ("127.1.0.2", "fd00::2"))
+    made.resolver.names.put(B_ID, "n1", ("b", "web"), ("127.1.0.3",))
+    made.resolver.names.put(B_ID, "n2", ("b",), ("127.2.0.3",))
+    made.resolver.names.put(C_ID, "n2", ("c", "web"), ("127.2.0.4",))
 
 
 def crowd(bench: Bench, size: int) -> None:
     """So many containers that are all called ``many``."""
     for number in range(size):
         container = f"{number:064x}"
-        bench.resolver.put(container, "n1", (f"m{number}", "many"), (f"127.1.3.{number}",))
+        bench.resolver.names.put(container, "n1", (f"m{number}", "many"), (f"127.1.3.{number}",))
 
 
 def asked(bench: Bench) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import dnslib
@@ -26,16 +26,6 @@ from support.names import (
     settle,
     values,
 )
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    """Containers ``a`` and ``b`` on ``n1``; ``b`` and ``c`` on ``n2``."""
-    made = Bench(tmp_path)
-    settle(made)
-    yield made
-    made.close()
-
 
 # --- names of containers -----------------------------------------------------
 
@@ -73,17 +63,17 @@ def test_a_shared_name_gives_all_addresses_each_first_in_turn(bench: Bench) -> N
 
 
 def test_programs_that_ask_for_both_families_get_every_address_in_turn(bench: Bench) -> None:
-    bench.resolver.put(B_ID, "n1", ("b", "web"), ("127.1.0.3", "fd00::3"))
+    bench.resolver.names.put(B_ID, "n1", ("b", "web"), ("127.1.0.3", "fd00::3"))
     firsts = [(values(bench.ask("web"))[0], values(bench.ask("web", "AAAA"))[0]) for _ in range(4)]
     assert set(firsts) == {("127.1.0.2", "fd00::2"), ("127.1.0.3", "fd00::3")}
 
 
 def test_a_name_goes_with_its_container(bench: Bench) -> None:
     bench.servers[0].answer = fixed(code=3)
-    bench.resolver.drop(B_ID, "n1")
+    bench.resolver.names.drop(B_ID, "n1")
     assert code(bench.ask("b")) == "NXDOMAIN"
     assert values(bench.ask("web")) == ["127.1.0.2"]
-    bench.resolver.put(B_ID, "n1", ("other",), ("127.1.0.9",))
+    bench.resolver.names.put(B_ID, "n1", ("other",), ("127.1.0.9",))
     assert values(bench.ask("other")) == ["127.1.0.9"]
     assert code(bench.ask("b")) == "NXDOMAIN"
 
@@ -124,7 +114,7 @@ def test_who_is_no_container_is_refused(bench: Bench) -> None:
 def test_a_network_that_was_withdrawn_can_come_back(bench: Bench) -> None:
     bench.resolver.withdraw("n1")
     bench.serve(network("n1", "127.1.0.0/16"), "127.1.0.1")
-    bench.resolver.put(A_ID, "n1", ("a",), ("127.1.0.2",))
+    bench.resolver.names.put(A_ID, "n1", ("a",), ("127.1.0.2",))
     bench.servers[0].answer = fixed(code=3)
     assert values(bench.ask("a")) == ["127.1.0.2"]
     assert code(bench.ask("b")) == "NXDOMAIN"
@@ -137,10 +127,10 @@ def test_ten_thousand_look_ups_while_names_come_and_go(bench: Bench) -> None:
         guest = number % 50
         if number % 100 < 50:
             names = (f"guest{guest}", "guests")
-            bench.resolver.put(f"{guest:064x}", "n1", names, (f"127.1.3.{guest}",))
+            bench.resolver.names.put(f"{guest:064x}", "n1", names, (f"127.1.3.{guest}",))
             asked_for, there = dnslib.DNSRecord.question(names[0]).pack(), bytes((127, 1, 3, guest))
         else:
-            bench.resolver.drop(f"{guest:064x}")
+            bench.resolver.names.drop(f"{guest:064x}")
             asked_for, there = steady, bytes((127, 1, 0, 3))
         client.send(asked_for)
         assert bench.wait(lambda: readable(client))
@@ -153,7 +143,7 @@ def test_while_held_questions_wait(bench: Bench) -> None:
     client = bench.client("127.1.0.2")
     client.send(dnslib.DNSRecord.question("late").pack())
     assert not bench.wait(lambda: readable(client), 0.1)
-    bench.resolver.put(C_ID, "n1", ("late",), ("127.1.0.8",))
+    bench.resolver.names.put(C_ID, "n1", ("late",), ("127.1.0.8",))
     bench.resolver.release()
     assert bench.wait(lambda: readable(client))
     assert values(dnslib.DNSRecord.parse(client.recv(512))) == ["127.1.0.8"]
@@ -221,9 +211,9 @@ def test_short_names_are_looked_for_in_the_search_domains(bench: Bench) -> None:
 def test_a_container_has_its_own_search_domains_or_none(bench: Bench) -> None:
     bench.configure(SERVERS[0], search="one.example")
     bench.servers[0].answer = fixed(code=3)
-    bench.resolver.put(A_ID, "n1", ("a",), ("127.1.0.2",), search=("Mine.example.",))
+    bench.resolver.names.put(A_ID, "n1", ("a",), ("127.1.0.2",), search=("Mine.example.",))
     bench.ask("nas")
-    bench.resolver.put(A_ID, "n1", ("a",), ("127.1.0.2",), search=(".",))
+    bench.resolver.names.put(A_ID, "n1", ("a",), ("127.1.0.2",), search=(".",))
     bench.ask("nas")
     assert bench.servers[0].names() == ["nas.mine.example.", "nas.", "nas."]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import dnslib
 import pytest
@@ -20,18 +18,9 @@ from support.names import (
     crowd,
     fixed,
     readable,
-    settle,
     silent,
     values,
 )
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    settle(made)
-    yield made
-    made.close()
 
 
 def test_a_container_has_its_share_of_questions_and_no_more(
@@ -222,5 +211,5 @@ def test_one_that_asks_much_leaves_room_for_the_others(
             client.send(dnslib.DNSRecord.question(f"x{number}.example.com").pack())
     bench.wait(lambda: asked(bench) >= 30 + dns._OF_RIGHT, seconds=0.5)
     bench.servers[0].answer = fixed("192.0.2.9")
-    bench.resolver.put("d" * 64, "n1", ("d",), ("127.1.0.5",))
+    bench.resolver.names.put("d" * 64, "n1", ("d",), ("127.1.0.5",))
     assert values(bench.ask("www.example.com", source="127.1.0.5")) == ["192.0.2.9"]

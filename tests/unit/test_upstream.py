@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dnslib
@@ -25,14 +24,6 @@ from support.names import (
     silent,
     values,
 )
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    settle(made)
-    yield made
-    made.close()
 
 
 def test_an_answer_is_passed_on_byte_for_byte(bench: Bench) -> None:
@@ -190,15 +181,15 @@ def test_the_hosts_resolv_conf_may_change(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_servers_of_container_and_network_come_before_the_hosts(bench: Bench) -> None:
-    bench.resolver.define(network("n1", "127.1.0.0/16", dns_servers=(SERVERS[1],)))
+    bench.resolver.names.define(network("n1", "127.1.0.0/16", dns_servers=(SERVERS[1],)))
     bench.ask("example.com")
-    bench.resolver.put(A_ID, "n1", ("a",), ("127.1.0.2",), dns=(SERVERS[2],))
+    bench.resolver.names.put(A_ID, "n1", ("a",), ("127.1.0.2",), dns=(SERVERS[2],))
     bench.ask("example.com")
     assert [len(server.asked) for server in bench.servers] == [0, 1, 1]
 
 
 def test_a_network_without_a_way_out_asks_nobody(bench: Bench) -> None:
-    bench.resolver.define(network("n1", "127.1.0.0/16", internal=True))
+    bench.resolver.names.define(network("n1", "127.1.0.0/16", internal=True))
     assert code(bench.ask("example.com")) == "NXDOMAIN"
     assert values(bench.ask("b")) == ["127.1.0.3"]
     assert asked(bench) == 0
@@ -218,15 +209,15 @@ def test_a_container_may_be_the_name_server(tmp_path: Path) -> None:
     settle(bench)
     pihole = Server(bench.loop, "127.1.0.53", bench.servers[0].port)
     pihole.answer = fixed("192.0.2.53")
-    bench.resolver.put(A_ID, "n1", ("a",), ("127.1.0.2",), dns=("127.1.0.53",))
+    bench.resolver.names.put(A_ID, "n1", ("a",), ("127.1.0.2",), dns=("127.1.0.53",))
     assert values(bench.ask("example.com")) == ["192.0.2.53"]
-    bench.resolver.define(network("n1", "127.1.0.0/16", internal=True))
+    bench.resolver.names.define(network("n1", "127.1.0.0/16", internal=True))
     assert values(bench.ask("example.com", stream=True)) == ["192.0.2.53"]
     assert opened == [
         (socket.AF_INET, socket.SOCK_DGRAM),
         (socket.AF_INET, socket.SOCK_STREAM),
     ]
-    bench.resolver.put(A_ID, "n1", ("a",), ("127.1.0.2",), dns=(SERVERS[0],))
+    bench.resolver.names.put(A_ID, "n1", ("a",), ("127.1.0.2",), dns=(SERVERS[0],))
     assert code(bench.ask("example.com")) == "NXDOMAIN"
     assert asked(bench) == 0
     pihole.close()
