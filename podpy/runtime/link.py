@@ -53,6 +53,7 @@ _PAUSE = (0.02, 0.05)  # seconds between two attempts to connect: from, to
 _LATE_PAUSE = 5.0  # seconds between attempts once it has been said that there is none
 _PATIENCE = 30.0  # seconds until that is said
 _RESTART = 0.5  # seconds between our first start and the next; then twice as many, and so on
+_RESTART_LIMIT = 1.0  # … but never more: several may be killed before one has answered us
 _RELEASE = 2.0  # seconds for giving everything free at the end
 _LAST_WORDS = 200  # bytes
 
@@ -206,7 +207,7 @@ class Link:
             return
         else:
             self._start_at = now + self._restart
-            self._restart *= 2
+            self._restart = min(self._restart * 2, _RESTART_LIMIT)
             self._reason = "it ends as soon as it is started"
             self._spawn(place, lock)
         finally:

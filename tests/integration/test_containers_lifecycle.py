@@ -150,12 +150,12 @@ def test_rm_of_a_container_whose_files_belong_to_others(podpy: Podpy, busybox: s
 
 
 def test_wait(podpy: Podpy, busybox: str) -> None:
-    detached(podpy, busybox, "a", "sh", "-c", "sleep 2; exit 3")
-    detached(podpy, busybox, "b", "sh", "-c", "sleep 1; exit 4", options=("--rm",))
-    assert podpy("wait", "a", "b").lines == ["3", "4"]
-    podpy.fails("wait", "b")
-    assert podpy("wait", "--ignore", "b").text == "-1"
-    podpy.fails("wait", "--condition", "nonsense", "a")
+    detached(podpy, busybox, "one", "sh", "-c", "sleep 2; exit 3")
+    detached(podpy, busybox, "two", "sh", "-c", "sleep 1; exit 4", options=("--rm",))
+    assert podpy("wait", "one", "two").lines == ["3", "4"]
+    podpy.fails("wait", "two")
+    assert podpy("wait", "--ignore", "two").text == "-1"
+    podpy.fails("wait", "--condition", "nonsense", "one")
 
 
 def test_wait_for_a_condition(podpy: Podpy, busybox: str) -> None:
