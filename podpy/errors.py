@@ -12,6 +12,7 @@
     ├── RegistryError             a registry refused or failed
     │   └── AuthenticationError   … for want of credentials
     ├── LaunchError               a step between fork and execve failed
+    ├── BuildError                a Dockerfile, a context or a step of a build is wrong
     ├── CannotInvoke              exit 126: the command exists and cannot be run
     └── CommandNotFound           exit 127: the command does not exist
 
@@ -93,6 +94,10 @@ class AuthenticationError(RegistryError):
 
 class LaunchError(PodpyError):
     """A step between ``fork`` and ``execve`` failed."""
+
+
+class BuildError(PodpyError):
+    """A Dockerfile, a context or a step of a build is wrong."""
 
 
 class CannotInvoke(PodpyError):

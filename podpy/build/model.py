@@ -1,0 +1,110 @@
+"""What the parts of a build tell each other: trees, results of steps, and events.
+
+Times are seconds since the epoch, sizes bytes.  Everything that a worker
+answers to the coordinator is a record of JSON values (see
+:mod:`podpy.build.execute`).
+"""
+
+from __future__ import annotations
+
+from podpy.model import Descriptor
+from podpy.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from podpy.errors import PodpyError
+
+
+@record
+class Tree:
+    """A root file system to read: layers of the store (lowest first), or a host directory."""
+
+    layers: tuple[str, ...] = ()
+    directory: str = ""
+
+
+@record
+class StepResult:
+    """What a step made: the layer's diff id and its blob; no blob when it made no layer."""
+
+    diff_id: str = ""
+    blob: Descriptor | None = None
+    cached: bool = False
+    _nested = {"blob": Descriptor}
+
+
+# --- events ------------------------------------------------------------------
+
+
+@record
+class Started:
+    """A step begins (or waits no longer).
+
+    ``step`` numbers the steps of one build from 1, in the order in which they
+    were planned.  ``stage`` is its stage's name (``"build"``, ``"stage-1"``;
+    empty for the build's own work, such as ``[internal] load …``);
+    ``position`` is (n, of how many) among that stage's steps.
+    """
+
+    step: int
+    stage: str = ""
+    position: tuple[int, int] = (0, 0)
+    text: str
+    platform: str = ""
+
+
+@record
+class Output:
+    """What a step's command wrote: ``stream`` is 1 or 2."""
+
+    step: int
+    stream: int
+    data: bytes
+
+
+@record
+class Transfer:
+    """Progress of a download or an export within a step; ``total`` is 0 when unknown."""
+
+    step: int
+    text: str
+    current: int = 0
+    total: int = 0
+
+
+@record
+class Finished:
+    """A step is over; ``cached`` when its result was there already."""
+
+    step: int
+    seconds: float = 0.0
+    cached: bool = False
+
+
+@record
+class Failed:
+    """A step failed; ``cancelled`` when only because another one did.
+
+    ``lines`` are the source lines of its instruction, first and last, 1-based.
+    """
+
+    step: int
+    error: PodpyError
+    seconds: float = 0.0
+    cancelled: bool = False
+    lines: tuple[int, int] = (0, 0)
+
+
+@record
+class Warned:
+    """Something the user should know; it stops nothing."""
+
+    text: str
+    step: int = 0
+
+
+if TYPE_CHECKING:
+    Event = Started | Output | Transfer | Finished | Failed | Warned
+    Report = Callable[[Event], None]
