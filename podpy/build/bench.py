@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from podpy.build import cache, inside
 from podpy.build.model import StepResult
 from podpy.storage import committing, staging
@@ -108,4 +110,5 @@ class Bench:
     def commit(self, upper: Upper) -> StepResult:
         """The layer of what was changed in a root file system; its tree is moved away."""
         made = committing.commit(self.store, self._pins, upper, timestamp=self.timestamp)
-        return StepResult(diff_id=made.diff_id, blob=made.blob)
+        created = time.time() if self.timestamp is None else float(self.timestamp)
+        return StepResult(diff_id=made.diff_id, blob=made.blob, created=created)

@@ -100,7 +100,9 @@ def lookup(store: Store, key: str, *, max_age: float = 0.0) -> StepResult | None
         os.utime(with_time)
     except OSError:
         return None  # pruned meanwhile
-    return StepResult(diff_id=found.diff_id, blob=found.blob, cached=True)
+    return StepResult(
+        diff_id=found.diff_id, blob=found.blob, created=found.created, cached=True
+    )
 
 
 def _is_whole(store: Store, found: Entry) -> bool:
@@ -117,11 +119,11 @@ def _is_whole(store: Store, found: Entry) -> bool:
 
 
 def remember(
-    store: Store, keys: Iterable[str], result: StepResult, text: str, created: float = 0.0
+    store: Store, keys: Iterable[str], result: StepResult, text: str
 ) -> None:
     """Record what a step made, under each of its keys."""
     entry = Entry(
-        diff_id=result.diff_id, blob=result.blob, text=text, created=created or time.time()
+        diff_id=result.diff_id, blob=result.blob, text=text, created=result.created
     )
     values = {
         name: value for name, value in records.to_dict(entry).items() if name not in ("used", "key")

@@ -8,12 +8,14 @@ answers to the coordinator is a record of JSON values (see
 from __future__ import annotations
 
 from podpy.model import Descriptor
-from podpy.records import record
+from podpy.records import EMPTY, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from podpy.build.ignore import Ignore
+    from podpy.build.instructions import Add, Copy, Run
     from podpy.errors import PodpyError
 
 
@@ -26,11 +28,63 @@ class Tree:
 
 
 @record
+class Source:
+    """What a copy or a mount reads: a host directory with what is ignored in it, or a tree.
+
+    ``ignore`` is the :class:`podpy.build.ignore.Ignore` of a directory; a tree has none.
+    ``name`` is what the user calls it (a stage, an image, a named context), empty
+    for the build's own context.
+    """
+
+    name: str = ""
+    directory: str = ""
+    ignore: Ignore | None = None
+    tree: Tree | None = None
+
+
+@record
+class CopyWork:
+    """One COPY or ADD, its variables expanded.  ``working_dir`` is the stage's."""
+
+    instruction: Copy | Add
+    source: Source
+    working_dir: str = "/"
+
+
+@record
+class RunWork:
+    """One RUN, its variables expanded.
+
+    ``env`` are the stage's variables, ``arguments`` the ``ARG`` values in scope
+    (a variable of the same name wins), ``proxies`` the predefined ones, which are
+    in no key and no history.  ``sources`` maps what ``from=`` of its mounts
+    says (empty: the build's context) to what it means.  ``network`` is the
+    build's; the instruction's own wins.
+    """
+
+    instruction: Run
+    env: Mapping[str, str] = EMPTY
+    arguments: Mapping[str, str] = EMPTY
+    proxies: Mapping[str, str] = EMPTY
+    user: str = ""
+    working_dir: str = "/"
+    shell: tuple[str, ...] = ("/bin/sh", "-c")
+    sources: Mapping[str, Source] = EMPTY
+    out: int = 1
+    err: int = 2
+
+
+@record
 class StepResult:
-    """What a step made: the layer's diff id and its blob; no blob when it made no layer."""
+    """What a step made: the layer's diff id and its blob; no blob when it made no layer.
+
+    ``created`` is when it was made, which a cached result remembers: a build of
+    nothing new gives the same image again.
+    """
 
     diff_id: str = ""
     blob: Descriptor | None = None
+    created: float = 0.0
     cached: bool = False
     _nested = {"blob": Descriptor}
 

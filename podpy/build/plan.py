@@ -1,0 +1,150 @@
+"""What a Dockerfile comes to for one platform: global arguments, stages, who needs whom.
+
+Nothing here runs: :mod:`podpy.build.stages` carries it out.  A stage is built
+when the target needs it, directly or through another one.
+"""
+
+from __future__ import annotations
+
+from podpy.build import variables
+from podpy.build.diagnostics import DockerfileError, Problem
+from podpy.build.instructions import Copy, Run
+from podpy.errors import BuildError
+from podpy.records import EMPTY, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from podpy.build.dockerfile import Dockerfile, Stage
+    from podpy.build.instructions import Instruction
+    from podpy.model import Platform
+
+#: Arguments that need no ``ARG`` and that no history mentions (Dockerfile reference).
+PROXIES = tuple(
+    name
+    for lower in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+    for name in (lower.upper(), lower)
+)
+
+
+@record
+class Order:
+    """What is asked of a build, for one platform.
+
+    ``arguments`` are the build arguments, ``native`` the host's platform;
+    ``base`` replaces the image of the first ``FROM`` (``--from``).
+    """
+
+    dockerfile: Dockerfile
+    platform: Platform
+    native: Platform
+    target: str = ""
+    arguments: Mapping[str, str] = EMPTY
+    base: str = ""
+
+
+def platform_arguments(order: Order) -> dict[str, str]:
+    """The predefined arguments of the platforms and the target."""
+    found = {"TARGETSTAGE": order.target or "default"}
+    for prefix, platform in (("BUILD", order.native), ("TARGET", order.platform)):
+        found |= {
+            f"{prefix}PLATFORM": str(platform),
+            f"{prefix}OS": platform.os,
+            f"{prefix}ARCH": platform.architecture,
+            f"{prefix}VARIANT": platform.variant,
+        }
+    return found
+
+
+class Plan:
+    """The stages of one Dockerfile with their names and bases made out."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.dockerfile = order.dockerfile
+        self.given = platform_arguments(order)
+        self.globals = self._globals()
+        self.names = {
+            stage.name.lower(): stage.index for stage in self.dockerfile.stages if stage.name
+        }
+        self.target = self._target()
+
+    def _globals(self) -> dict[str, str]:
+        """The values of the ``ARG`` instructions before the first ``FROM``."""
+        found: dict[str, str] = {}
+        for instruction in self.dockerfile.arguments:
+            for name, default in instruction.pairs:
+                if name in self.order.arguments:
+                    found[name] = self.order.arguments[name]
+                elif default is not None:
+                    found[name] = self.expand(default, instruction, found)
+        return found
+
+    def expand(
+        self, text: str, where: Instruction | Stage, values: Mapping[str, str] = EMPTY
+    ) -> str:
+        """A text with global arguments in it; ``where`` it stands, for errors."""
+        known = {**self.given, **(values or self.globals)}
+        try:
+            return variables.expand(text, known, escape=self.dockerfile.escape)
+        except Problem as problem:
+            lines = self.dockerfile.lines[where.location.first - 1 : where.location.last]
+            raise DockerfileError.of(problem, where.location, lines) from None
+
+    def _target(self) -> int:
+        wanted, stages = self.order.target, self.dockerfile.stages
+        if not wanted:
+            return len(stages) - 1
+        index = self.names.get(wanted.lower())
+        if index is None and wanted.isdigit() and int(wanted) < len(stages):
+            index = int(wanted)
+        if index is None:
+            named = ", ".join(stage.name for stage in stages if stage.name)
+            raise BuildError(
+                f"target stage {wanted!r} could not be found",
+                hint=f"stages with a name: {named}" if named else "no stage has a name (FROM … AS)",
+            )
+        return index
+
+    def stage_before(self, name: str, index: int) -> int | None:
+        """The stage that a name or number means in stage ``index``; None when it means no stage."""
+        named = [s.index for s in self.dockerfile.stages[:index] if s.name.lower() == name.lower()]
+        if named:
+            return named[-1]
+        return int(name) if name.isdigit() and int(name) < index else None
+
+    def base(self, stage: Stage) -> str:
+        """The base of a stage with its variables expanded."""
+        if self.order.base and stage.index == 0:
+            return self.order.base
+        name = self.expand(stage.base, stage)
+        if not name:
+            raise self.error(stage, f"base name ({stage.base}) should not be blank", stage.base)
+        return name
+
+    def platform_text(self, stage: Stage) -> str:
+        """What ``FROM --platform`` asks for; empty when it is the target's."""
+        return self.expand(stage.platform, stage) if stage.platform else ""
+
+    def error(self, where: Instruction | Stage, reason: str, at: str = "") -> DockerfileError:
+        """An error at an instruction."""
+        location = where.location
+        lines = self.dockerfile.lines[location.first - 1 : location.last]
+        return DockerfileError(reason, location=location, lines=lines, at=at)
+
+    def needed_at_once(self, stage: Stage) -> Iterable[int]:
+        """The stages that a stage needs and that can begin with it."""
+        for name in (self.base(stage), *references(stage.instructions)):
+            found = self.stage_before(name, stage.index)
+            if found is not None:
+                yield found
+
+
+def references(instructions: Iterable[Instruction]) -> Iterable[str]:
+    """What the ``from`` of copies and mounts names."""
+    for instruction in instructions:
+        if isinstance(instruction, Copy) and instruction.from_:
+            yield instruction.from_
+        elif isinstance(instruction, Run):
+            yield from (mount.from_ for mount in instruction.mounts if mount.from_)
