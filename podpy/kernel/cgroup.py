@@ -18,6 +18,10 @@ import time
 
 from podpy.errors import HostError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 OWN = "/proc/self/cgroup"
 _PATIENCE = 2.0  # seconds for a killed or frozen cgroup to say so
@@ -237,6 +241,30 @@ def enable_controllers(path: str) -> tuple[str, ...]:
         return tuple(_read(f"{path}/cgroup.subtree_control").split())
     except OSError:
         return ()
+
+
+def limit(path: str, settings: Mapping[str, str]) -> None:
+    """Write settings (``memory.max`` …) of a cgroup whose parent has no processes of its own.
+
+    ``memory.swap.max`` is left alone where the kernel counts no swap.
+    """
+    if not settings:
+        return
+    available = enable_controllers(os.path.dirname(path))
+    for name, value in settings.items():
+        controller = name.partition(".")[0]
+        if controller not in available:
+            raise HostError(
+                f"cgroup {path}: the controller {controller} is not delegated to you: {name}",
+                hint="as root: `Delegate=cpu cpuset io memory pids` for user@.service (systemd)",
+            )
+        try:
+            _write(f"{path}/{name}", value)
+        except FileNotFoundError:
+            if name != "memory.swap.max":
+                raise HostError(f"cgroup {path}: this kernel has no {name}") from None
+        except OSError as error:
+            raise HostError(f"cgroup {path}: {name}={value}: {error.strerror}") from None
 
 
 def _await_event(path: str, key: str, value: str) -> bool:

@@ -175,6 +175,27 @@ def default_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
+def die_with(pidfd: int) -> None:
+    """Have the kernel kill this process when its parent dies, which ``pidfd`` names.
+
+    A change of ids or a setuid program undoes it: said last before ``execve``.
+    The parent may have died just before; then this process ends here.
+    """
+    from podpy.kernel import libc  # imports ctypes
+
+    libc.prctl(libc.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    if _is_readable(pidfd):
+        os._exit(128 + _signal.SIGKILL)
+
+
+def _is_readable(fd: int) -> bool:
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def set_title(name: str, title: str) -> None:
     """What ``top`` and ``ps`` show of this process, which was forked from another command.
 

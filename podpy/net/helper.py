@@ -76,6 +76,17 @@ class Helper:
             os.close(self.exit_fd)
             self.exit_fd = -1
 
+    def dismiss(self) -> int:
+        """Kill the helper and leave it to the caller to reap it some time: its pid."""
+        try:
+            os.kill(self.pid, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        if self.exit_fd >= 0:
+            os.close(self.exit_fd)
+            self.exit_fd = -1
+        return self.pid
+
     def _close_pipes(self) -> None:
         for fd in (self.ready_fd, self._log_fd):
             if fd >= 0:

@@ -41,8 +41,12 @@ class Relay:
         self.exit_fd = exit_fd
 
     def stop(self) -> None:
+        process.wait(self.dismiss())
+
+    def dismiss(self) -> int:
+        """Let the relay end, and leave it to the caller to reap it: its pid."""
         os.close(self.exit_fd)
-        process.wait(self.pid)
+        return self.pid
 
 
 def start(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from podpy.model import ProcessIdentity
     from podpy.runtime.channel import Channel
     from podpy.runtime.spec import Plan, Process
+    from podpy.runtime.stubs import Survey
 
 # ioctl_tty(2): numbers that the termios module does not have.
 TIOCSPTLCK = 0x40045431
@@ -192,9 +193,11 @@ def _first_process(
         os.setsid()
         _set_up_kernel_objects(plan, steps)
         set_oom_score(plan.process, steps)
+        survey = _survey(root, plan.surveyed)
         for operation, opened in zip(plan.operations, prepared, strict=True):
             steps(operation.describe())
             operation.execute(root, opened)
+        made = survey.finish() if survey else ""
         if plan.tty:
             steps("open a terminal")
             stdio = _open_terminal(root, inner)
@@ -207,12 +210,21 @@ def _first_process(
             steps(f"give {target} to user {who.uid}:{who.gid}")
             mounts.own_tree(root, target, who.uid, who.gid)
         _enter_root(root, plan, steps)
-        inner.send(channel.READY, who.home)
+        inner.send(channel.READY, who.home, made)
         inner.expect(channel.GO)
         execute(plan.process, who, stdio, steps, tty=plan.tty)
     except BaseException as error:
         inner.fail(steps.current, error)
     return 125
+
+
+def _survey(root: int, targets: tuple[str, ...]) -> Survey | None:
+    """What of the mount targets is missing, where somebody wants to know."""
+    if not targets:
+        return None
+    from podpy.runtime.stubs import Survey  # whoever wants to know has imported it
+
+    return Survey(root, targets)
 
 
 def _set_up_kernel_objects(plan: Plan, steps: Steps) -> None:
@@ -387,6 +399,9 @@ def execute(
     if not entered:
         steps(f"change to the working directory {payload.cwd}")
         change_directory(payload.cwd)
+    if payload.tie >= 0:
+        steps("tie the command to the process that waits for it")
+        process.die_with(payload.tie)
     steps("execute the command")
     run_command(payload.argv, _environment(payload, who))
 

@@ -24,11 +24,12 @@ import time
 
 from podpy import files
 from podpy.errors import PodpyError
-from podpy.kernel import libc, process, userns
-from podpy.model import ContainerState, ProcessIdentity, Status
+from podpy.kernel import libc, process
+from podpy.model import ContainerState, Status
 from podpy.netmodel import Endpoint, PortMapping
 from podpy.records import record, replace, to_dict
-from podpy.runtime import channel, init, placement, supervisor
+from podpy.runtime import channel, placement, supervisor
+from podpy.runtime.birth import Birth, Streams
 from podpy.runtime.channel import Channel
 
 TYPE_CHECKING = False
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from podpy.runtime.birth import Standing
     from podpy.runtime.spec import Plan
 
 
@@ -66,6 +68,11 @@ class Network:
 
     def stop(self) -> None:
         """Undo :meth:`start`."""
+
+    def dismiss(self) -> tuple[int, ...]:
+        """Like :meth:`stop`, but do not wait: the pids that the caller is to reap some time."""
+        self.stop()
+        return ()
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """What a container on bridge networks has got; known after :meth:`wait`."""
@@ -139,34 +146,6 @@ def _supervise(order: Order, ours: Channel, outer: Channel, client_fd: int) -> i
     return 0
 
 
-class _Streams:
-    """The payload's standard streams: the ends that S keeps and those that I gets."""
-
-    def __init__(self, plan: Plan, passthrough: bool) -> None:
-        self.stdin = self.stdout = self.stderr = -1
-        self.payload = (-1, -1, -1)
-        if plan.tty:
-            return
-        if passthrough:
-            self.payload = (0, 1, 2)
-            return
-        if plan.interactive:
-            payload_in, self.stdin = os.pipe()
-        else:
-            payload_in = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self.stdout, payload_out = os.pipe()
-        self.stderr, payload_err = os.pipe()
-        self.payload = (payload_in, payload_out, payload_err)
-
-    def close_payload_ends(self) -> None:
-        for fd in self.payload:
-            if fd > 2:
-                os.close(fd)
-
-    def take_terminal(self, master: int) -> None:
-        self.stdin = self.stdout = self.stderr = master
-
-
 def _start_payload(order: Order) -> dict[str, Any]:
     """Everything from the fork of M to the payload's ``execve``; the task for the supervisor."""
     place = placement.begin(
@@ -175,29 +154,27 @@ def _start_payload(order: Order) -> dict[str, Any]:
         parent=order.cgroup_parent,
         wanted=order.cgroup_manager,
     )
-    streams = _Streams(order.plan, order.task["log"]["driver"] == "passthrough")
+    streams = Streams(order.plan, order.task["log"]["driver"] == "passthrough")
     network = order.network or Network()
-    inner, theirs = Channel.pair()
-    with inner:
-        try:
-            order = _placed(order, place.finish())
-            maker = _fork_maker(order, inner, theirs, streams)
-            state = _accompany(order, inner, maker, streams, network)
-        except BaseException:
-            # The end of the channel ends M and I; then nothing is left but zombies.
-            inner.close()
-            network.stop()
-            _reap_all()
-            place.abandon()
-            raise
-    who = state.init
-    assert who is not None
+    try:
+        cgroup = place.finish()
+        with Birth(order.plan, streams, network, cgroup=cgroup) as birth:
+            standing = birth.stand()
+            state = _running(order, standing, network.endpoints(), cgroup)
+            if order.before_go:
+                order.before_go()
+            files.write_json(f"{order.directory}/state.json", to_dict(state))
+            birth.go()
+    except BaseException:
+        place.abandon()
+        raise
     return {
         **order.task,
         **network.facts(),
-        "init_pid": who.pid,
-        "init_start": who.start,
-        "init_pidfd": process.open_pidfd(who),
+        "cgroup": cgroup,
+        "init_pid": standing.init.pid,
+        "init_start": standing.init.start,
+        "init_pidfd": process.open_pidfd(standing.init),
         "stdin_fd": streams.stdin,
         "stdout_fd": streams.stdout,
         "stderr_fd": streams.stderr,
@@ -206,104 +183,18 @@ def _start_payload(order: Order) -> dict[str, Any]:
     }
 
 
-def _placed(order: Order, cgroup: str) -> Order:
-    """The order with the container's cgroup in what S and the readers are told."""
-    return replace(
-        order,
-        state=replace(order.state, cgroup=cgroup),
-        task={**order.task, "cgroup": cgroup},
-    )
-
-
-def _fork_maker(order: Order, inner: Channel, theirs: Channel, streams: _Streams) -> int:
-    """Fork M, born in the container's cgroup where there is one."""
-    path = order.task["cgroup"]
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    cgroup_fd = os.open(path, flags) if path else -1
-    maker = process.fork_child(
-        lambda: _run_maker(order, inner, theirs, streams), cgroup_fd=cgroup_fd
-    )
-    if path:
-        os.close(cgroup_fd)
-    theirs.close()
-    streams.close_payload_ends()
-    # What the payload was handed is the payload's alone: a socket that it closes must be closed.
-    for fd in order.plan.process.preserved:
-        os.close(fd)
-    return maker
-
-
-def _run_maker(order: Order, inner: Channel, theirs: Channel, streams: _Streams) -> int:
-    inner.close()
-    for fd in (streams.stdin, streams.stdout, streams.stderr):
-        if fd >= 0:
-            os.close(fd)
-    return init.make_container(order.plan, theirs, streams.payload)
-
-
-def _accompany(
-    order: Order, inner: Channel, maker: int, streams: _Streams, network: Network
-) -> ContainerState:
-    """S's side of the conversation, up to the silence that means ``execve``."""
-    handed = inner.expect_descriptors(channel.UNSHARED)
-    if order.plan.namespaces.user == "new":
-        userns.write_maps(maker, order.plan.id_map)
-    inner.send(channel.MAPPED)
-    if order.plan.bridged:
-        network.plug(*handed)
-    pid = _forked(inner, maker)
-    network.start(pid, tuple(f"/proc/{os.getpid()}/fd/{fd}" for fd in handed))
-    who = process.identity(pid)
-    os.waitpid(maker, 0)
-    if order.plan.tty:
-        streams.take_terminal(inner.expect_descriptor(channel.PTY))
-    inner.expect(channel.READY)
-    ports = network.wait()
-    state = _running(order, who, ports, network.endpoints())
-    if not order.plan.bridged:
-        for fd in handed:
-            os.close(fd)
-    if order.before_go:
-        order.before_go()
-    files.write_json(f"{order.directory}/state.json", to_dict(state))
-    inner.send(channel.GO)
-    word, details, _ = inner.receive()
-    if word == channel.FAILED:
-        raise channel.revive(details)
-    return state
-
-
-def _forked(inner: Channel, maker: int) -> int:
-    """The pid of I.  M may be killed when it has forked I and not yet said so."""
-    pidfd = os.pidfd_open(maker)
-    try:
-        return int(inner.expect(channel.FORKED, sender=pidfd)[0])
-    finally:
-        os.close(pidfd)
-
-
 def _running(
-    order: Order,
-    who: ProcessIdentity,
-    ports: tuple[PortMapping, ...],
-    endpoints: tuple[Endpoint, ...],
+    order: Order, standing: Standing, endpoints: tuple[Endpoint, ...], cgroup: str
 ) -> ContainerState:
     first = next((each.address for each in endpoints if each.address), order.state.address)
     return replace(
         order.state,
         status=Status.RUNNING,
-        init=who,
+        init=standing.init,
         supervisor=process.identity(),
         started=time.time(),
-        ports=ports,
+        ports=standing.ports,
         address=first,
         networks=endpoints,
+        cgroup=cgroup,
     )
-
-
-def _reap_all() -> None:
-    try:
-        while True:
-            os.waitpid(-1, 0)
-    except ChildProcessError:
-        return

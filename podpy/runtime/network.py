@@ -67,6 +67,10 @@ class _Helped(Network):
         for each in self._started:
             each.stop()
 
+    def dismiss(self) -> tuple[int, ...]:
+        self._assignment.close()
+        return tuple(each.dismiss() for each in self._started)
+
     def facts(self) -> dict[str, Any]:
         return {
             "helpers": [each.pid for each in self._started],

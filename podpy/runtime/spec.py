@@ -119,6 +119,7 @@ class Process:
     ``rlimits`` triples of ``RLIMIT_`` number, soft and hard limit.  ``preserved``
     are the caller's descriptors that the payload keeps, under their numbers;
     ``activation`` is what sd_listen_fds(3) reads of them, but for ``LISTEN_PID``.
+    ``tie`` is a pidfd of the process that reaps it, with which it dies; -1: it lives on.
     """
 
     argv: tuple[str, ...]
@@ -136,6 +137,7 @@ class Process:
     may_set_groups: bool = True
     preserved: tuple[int, ...] = ()
     activation: tuple[str, ...] = ()
+    tie: int = -1
 
 
 @record
@@ -145,6 +147,7 @@ class Plan:
     ``operations`` come before the payload's terminal exists, ``late_operations``
     last of all; ``owned`` are the targets whose trees become the payload's user's.
     ``bridged``: S plugs the new network namespace into bridges, and is handed it.
+    ``surveyed`` are the mount targets of which S is told what had to be made.
     """
 
     rootfs: Rootfs
@@ -161,6 +164,7 @@ class Plan:
     interactive: bool = False
     loopback: bool = False
     bridged: bool = False
+    surveyed: tuple[str, ...] = ()
 
 
 def device_operations() -> list[Standard]:
