@@ -93,6 +93,14 @@ class StepResult:
 
 
 @record
+class Source:
+    """The Dockerfile that is built, told before any step: failures are shown with its lines."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+@record
 class Started:
     """A step begins (or waits no longer).
 
@@ -160,5 +168,5 @@ class Warned:
 
 
 if TYPE_CHECKING:
-    Event = Started | Output | Transfer | Finished | Failed | Warned
+    Event = Source | Started | Output | Transfer | Finished | Failed | Warned
     Report = Callable[[Event], None]
