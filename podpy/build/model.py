@@ -93,7 +93,7 @@ class StepResult:
 
 
 @record
-class Source:
+class Loaded:
     """The Dockerfile that is built, told before any step: failures are shown with its lines."""
 
     name: str
@@ -168,5 +168,5 @@ class Warned:
 
 
 if TYPE_CHECKING:
-    Event = Source | Started | Output | Transfer | Finished | Failed | Warned
+    Event = Loaded | Started | Output | Transfer | Finished | Failed | Warned
     Report = Callable[[Event], None]
