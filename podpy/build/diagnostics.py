@@ -1,0 +1,124 @@
+"""What is said about a Dockerfile: errors with their line and a caret, and warnings."""
+
+from __future__ import annotations
+
+from podpy.errors import BuildError
+from podpy.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@record
+class Location:
+    """Lines of a file, from 1 on, both ends included."""
+
+    name: str = "Dockerfile"
+    first: int = 0
+    last: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.first}" if self.first else self.name
+
+
+@record
+class LintWarning:
+    """A rule of the linter that a Dockerfile breaks.
+
+    ``rule`` is the name that ``# check=skip=`` takes, ``description`` what the
+    rule is about, ``message`` what is wrong here.
+    """
+
+    rule: str
+    message: str
+    description: str = ""
+    url: str = ""
+    location: Location
+
+
+class Problem(Exception):
+    """What is wrong with a text, before anybody knows where the text stands.
+
+    ``at`` is the part of the line that the caret goes under.
+    """
+
+    def __init__(self, reason: str, *, at: str = "", hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.at = at
+        self.hint = hint
+
+
+class DockerfileError(BuildError):
+    """A Dockerfile that breaks the rules of its language.
+
+    The message has the place, the reason, the lines and a caret::
+
+        Dockerfile:3: unknown instruction RNU
+           3 | RNU make
+             | ^^^
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        location: Location,
+        lines: Sequence[str] = (),
+        at: str = "",
+        hint: str = "",
+    ) -> None:
+        self.reason = reason
+        self.location = location
+        excerpt = _excerpt(location, lines, at)
+        super().__init__("\n".join((f"{location}: {reason}", *excerpt)), hint=hint)
+
+    @classmethod
+    def of(cls, problem: Problem, location: Location, lines: Sequence[str]) -> DockerfileError:
+        """``problem`` in its place; ``lines`` are those of the location."""
+        return cls(problem.reason, location=location, lines=lines, at=problem.at, hint=problem.hint)
+
+
+_MOST_LINES = 8
+
+
+def _excerpt(location: Location, lines: Sequence[str], at: str) -> Iterable[str]:
+    """The lines with their numbers, and a caret under the part that is wrong."""
+    marked, column = _find(lines, at)
+    first = max(0, min(marked, marked - _MOST_LINES + 2))
+    width = len(str(location.first + len(lines)))
+    for offset, line in enumerate(lines[first : first + _MOST_LINES], first):
+        yield f"  {location.first + offset:>{width}} | {printable(line)}"
+        if offset == marked:
+            mark = "^" * min(max(1, len(printable(at))), 60)
+            yield f"  {'':{width}} | {' ' * len(printable(line[:column]))}{mark}"
+
+
+def _find(lines: Sequence[str], at: str) -> tuple[int, int]:
+    if at:
+        for index, line in enumerate(lines):
+            column = line.find(at)
+            if column >= 0:
+                return index, column
+    first = lines[0] if lines else ""
+    return 0, len(first) - len(first.lstrip())
+
+
+def printable(text: str) -> str:
+    """``text`` with nothing that a terminal would act on."""
+    return "".join(
+        character if character.isprintable() else " " if character == "\t" else "?"
+        for character in text.rstrip("\r\n")
+    )
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``did you mean X?`` for the known word nearest to one that is not, or nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(word.lower(), [name.lower() for name in known], 1, 0.6)
+    for name in known:
+        if near and name.lower() == near[0]:
+            return f"did you mean {name}?"
+    return ""
