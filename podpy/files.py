@@ -124,7 +124,7 @@ def read_json(path: str, *, dir_fd: int | None = None) -> Any:
         ) from None
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """``write(2)`` until everything is written."""
     view = memoryview(data)
     while view:

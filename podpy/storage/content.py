@@ -103,7 +103,7 @@ class BlobWriter:
     def __exit__(self, *exc: object) -> None:
         self.discard()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append bytes; :class:`ImageError` as soon as there are more than promised."""
         self.size += len(data)
         if self._expected is not None and self.size > self._expected.size:
@@ -114,7 +114,7 @@ class BlobWriter:
         if self._path:
             files.write_all(self.fd, data)
 
-    def commit(self, media_type: str = "") -> Descriptor:
+    def commit(self, media_type: str = "", *, durable: bool = True) -> Descriptor:
         """Check size and digest, make the bytes durable and give them their name.
 
         Two writers of one blob both succeed: the bytes are the same.
@@ -127,10 +127,12 @@ class BlobWriter:
                 f" instead of {expected.size} bytes"
             )
         if self._path:
-            os.fsync(self.fd)
+            if durable:
+                os.fsync(self.fd)
             os.rename(self._path, blob_path(self._store, digest))
             self._path = ""
-            files.sync_directory(self._store.blobs)
+            if durable:
+                files.sync_directory(self._store.blobs)
         kind = media_type or (expected.media_type if expected is not None else "")
         return Descriptor(media_type=kind, digest=digest, size=self.size)
 

@@ -391,7 +391,7 @@ def _set_xattr(fd: int, name: str, value: bytes) -> None:
     themselves; ``trusted.*`` and labels of the host's security modules mean
     nothing here.  A file system without attributes does without.
     """
-    if not _is_welcome(name):
+    if not is_welcome(name):
         return
     try:
         os.setxattr(fd, name, value)
@@ -400,7 +400,7 @@ def _set_xattr(fd: int, name: str, value: bytes) -> None:
             raise
 
 
-def _is_welcome(name: str) -> bool:
+def is_welcome(name: str) -> bool:
     if name.startswith("user."):
         return not name.startswith(
             ("user.overlay.", "user.podpy.", "user.fuseoverlayfs.", "user.containers.")

@@ -28,6 +28,8 @@ class Layer:
 
     ``size`` and ``inodes`` are those of its tree (see ``usage.measure``),
     ``length`` is that of its uncompressed archive, ``boot`` the boot it was made in.
+    ``synced`` is False while nobody has asked the disk to keep it: a layer of a
+    build whose image is not published yet (:mod:`podpy.storage.committing`).
     ``map`` is ``single`` when only one id was mapped, and ``whiteouts`` how the
     tree spells deletions (:class:`podpy.storage.extract.Extractor`).
     """
@@ -41,6 +43,7 @@ class Layer:
     map: str = "root"
     whiteouts: str = "device"
     boot: str = ""
+    synced: bool = True
     created: float = 0.0
     _nested = {"blob": Descriptor}
 

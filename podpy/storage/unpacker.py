@@ -20,6 +20,7 @@ from podpy.storage import extract, tar, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from podpy.storage.extract import Limits
@@ -100,7 +101,7 @@ def _serve(requests: socket.socket, *, single: bool) -> int:
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them
     os.umask(0)
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     while True:
         message, fds, _, _ = socket.recv_fds(requests, _REQUEST_LIMIT, 2)
         if not message:
@@ -110,7 +111,7 @@ def _serve(requests: socket.socket, *, single: bool) -> int:
             os.close(fd)
 
 
-def _raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> None:
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -122,8 +123,17 @@ def _job(requests: socket.socket, message: bytes, fds: list[int], *, single: boo
     requests.close()
     answer, *data = fds
     request = files.loads(message)
+    if data:
+        reply(answer, partial(_unpack, request, data[0], single))
+    else:
+        reply(answer, partial(_remove, request["remove"]))
+    return 0
+
+
+def reply(answer: int, work: Callable[[], dict[str, Any]]) -> None:
+    """Do a piece of work and write its values, or its error, for :func:`result`."""
     try:
-        values = _unpack(request, data[0], single) if data else _remove(request["remove"])
+        values = work()
     except PodpyError as error:
         values = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
     except OSError as error:
@@ -131,8 +141,7 @@ def _job(requests: socket.socket, message: bytes, fds: list[int], *, single: boo
     try:
         files.write_all(answer, files.dumps(values).encode())
     except BrokenPipeError:
-        pass  # the importer has given up on this layer
-    return 0
+        pass  # whoever asked has given up on this layer
 
 
 def _remove(path: str) -> dict[str, Any]:
