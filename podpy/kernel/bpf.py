@@ -24,6 +24,7 @@ JUMP = 0x05  # BPF_JMP | BPF_JA
 JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 JUMP_GREATER = 0x25  # BPF_JMP | BPF_JGT | BPF_K
 JUMP_NOT_LESS = 0x35  # BPF_JMP | BPF_JGE | BPF_K
+AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
 RETURN = 0x06  # BPF_RET | BPF_K
 FARTHEST = 255
 
@@ -33,6 +34,7 @@ KILL_PROCESS = 0x80000000
 KILL_THREAD = 0x00000000
 TRAP = 0x00030000
 ERRNO = 0x00050000
+USER_NOTIFY = 0x7FC00000
 TRACE = 0x7FF00000
 LOG = 0x7FFC0000
 ALLOW = 0x7FFF0000
@@ -82,9 +84,14 @@ def _search(table: Sequence[tuple[int, Program]]) -> Program:
     return [(JUMP_NOT_LESS, 0, 1, table[middle][0]), (JUMP, 0, 0, len(low)), *low, *high]
 
 
-def by_architecture(programs: Sequence[tuple[int, Program]]) -> Program:
-    """The program of the caller's architecture, with the call's number loaded; others die."""
-    result: Program = answer(KILL_THREAD)
+def by_architecture(
+    programs: Sequence[tuple[int, Program]], others: int = KILL_THREAD
+) -> Program:
+    """The program of the caller's architecture, with the call's number loaded.
+
+    ``others`` is the answer to callers of an architecture that is not there.
+    """
+    result: Program = answer(others)
     for token, program in reversed(programs):
         body: Program = [(LOAD, 0, 0, NUMBER), *program]
         result = [(JUMP_EQUAL, 1, 0, token), (JUMP, 0, 0, len(body)), *body, *result]

@@ -322,11 +322,11 @@ class _SockFprog(ctypes.Structure):
     _fields_ = [("len", ctypes.c_ushort), ("filter", _void_p)]
 
 
-def seccomp_set_filter(program: bytes) -> None:
+def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
     """seccomp(2), ``SECCOMP_SET_MODE_FILTER``: load BPF instructions of 8 bytes each."""
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, _void_p))
-    _call("seccomp", SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(fprog))
+    return _call("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog))
 
 
 def attach_filter(fd: int, program: bytes) -> None:

@@ -15,6 +15,7 @@ import os
 from podpy import files, paths
 from podpy.errors import HostError, PodpyError
 from podpy.kernel import capabilities as caps
+from podpy.kernel import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ UNCONFINED = "unconfined"
 
 _CACHE_VERSION = "1"
 _DIGEST_SIZE = 32
+
+# linux/seccomp.h
+_FLAG_NEW_LISTENER = 1 << 3
+_FLAG_WAIT_KILLABLE_RECV = 1 << 5  # Linux 5.19
 
 
 def for_container(profile: str, capabilities: Iterable[str]) -> bytes:
@@ -84,6 +89,18 @@ def custom_filter(profile: str, capabilities: Iterable[str]) -> bytes:
     except OSError:
         pass  # a full or read-only cache costs time, nothing else
     return program
+
+
+def load_with_listener(program: bytes) -> int:
+    """Load a filter of which another process answers calls (:mod:`podpy.kernel.notify`).
+
+    Returns the listener's descriptor.  A call that waits is not interrupted by
+    signals where the kernel knows how: one that is begun twice may find its own work.
+    """
+    try:
+        return libc.seccomp_set_filter(program, _FLAG_NEW_LISTENER | _FLAG_WAIT_KILLABLE_RECV)
+    except OSError:
+        return libc.seccomp_set_filter(program, _FLAG_NEW_LISTENER)
 
 
 def _cache_key(profile: str, capabilities: Iterable[str]) -> str:
