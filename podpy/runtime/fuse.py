@@ -84,6 +84,7 @@ def _serve(rootfs: Rootfs, device: int, apart: int, mounted: int, other_end: int
     if os.read(mounted, 1) != b"m":
         return 1
     os.dup2(device, 3)
+    os.set_inheritable(3, True)  # what dup2 leaves undone when it is number 3 already
     libc.close_range(4)
     os.execve(rootfs.program, [rootfs.program, "-f", "-o", options, "/dev/fd/3"], {})
 

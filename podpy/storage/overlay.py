@@ -68,9 +68,10 @@ def _settle(store: Store, diff_id: str) -> None:
 
 
 def _empty(store: Store) -> str:
-    """An image without layers still needs one lower directory."""
+    """An image without layers still needs one lower directory, open to all its users."""
     path = f"{store.root}/empty"
     files.make_directory(path)
+    os.chmod(path, 0o755)
     return path
 
 
