@@ -100,9 +100,7 @@ def lookup(store: Store, key: str, *, max_age: float = 0.0) -> StepResult | None
         os.utime(with_time)
     except OSError:
         return None  # pruned meanwhile
-    return StepResult(
-        diff_id=found.diff_id, blob=found.blob, created=found.created, cached=True
-    )
+    return StepResult(diff_id=found.diff_id, blob=found.blob, created=found.created, cached=True)
 
 
 def _is_whole(store: Store, found: Entry) -> bool:
@@ -118,13 +116,9 @@ def _is_whole(store: Store, found: Entry) -> bool:
     return True
 
 
-def remember(
-    store: Store, keys: Iterable[str], result: StepResult, text: str
-) -> None:
+def remember(store: Store, keys: Iterable[str], result: StepResult, text: str) -> None:
     """Record what a step made, under each of its keys."""
-    entry = Entry(
-        diff_id=result.diff_id, blob=result.blob, text=text, created=result.created
-    )
+    entry = Entry(diff_id=result.diff_id, blob=result.blob, text=text, created=result.created)
     values = {
         name: value for name, value in records.to_dict(entry).items() if name not in ("used", "key")
     }

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
-    from podpy.build.instructions import Command
+    from podpy.build.instructions import Add, Command, Copy, Run
     from podpy.model import HealthCheck, Platform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -98,9 +98,11 @@ class Draft:
         """Carry out an instruction that makes no layer; what the history says of it."""
         return _EFFECTS[type(instruction)](self, instruction)
 
-    def note(self, text: str, created: str, *, layer: bool) -> None:
-        """One more entry of the history."""
-        entry: dict[str, Any] = {"created": created, "created_by": text}
+    def note(self, text: str, *, layer: bool, created: float = 0.0) -> None:
+        """One more entry of the history; those without a time get the image's at the end."""
+        entry: dict[str, Any] = {"created_by": text}
+        if created:
+            entry["created"] = timestamp_text(created)
         if self.document.get("author"):
             entry["author"] = self.document["author"]
         if not layer:
@@ -108,7 +110,9 @@ class Draft:
         self.history.append(entry)
 
     def set_env(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self.config["Env"] = [f"{key}={value}" for key, value in {**self.env, **dict(pairs)}.items()]
+        self.config["Env"] = [
+            f"{key}={value}" for key, value in {**self.env, **dict(pairs)}.items()
+        ]
 
     def unset_env(self, names: Iterable[str]) -> None:
         gone = set(names)
@@ -130,10 +134,10 @@ class Draft:
 
     def finished(self, created: str, diff_ids: Sequence[str]) -> bytes:
         """The configuration's bytes: one order of keys, so that equal images are one."""
-        document = {"created": created, **{k: v for k, v in self.document.items() if k != "created"}}
+        document = {**self.document, "created": created}
         document["config"] = {key: self.config[key] for key in sorted(self.config)}
         document["rootfs"] = {"type": "layers", "diff_ids": list(diff_ids)}
-        document["history"] = self.history
+        document["history"] = [{"created": created, **entry} for entry in self.history]
         return files.dumps({key: document[key] for key in sorted(document)}).encode()
 
 
@@ -147,6 +151,32 @@ def timestamp_text(seconds: float) -> str:
 def words(command: Command, shell: Sequence[str]) -> list[str]:
     """A command as the words that are executed: exec form, or the shell with one line."""
     return list(command.words) if command.exec_form else [*shell, command.text]
+
+
+def run_text(instruction: Run, shell: Sequence[str]) -> str:
+    """RUN as the history shows it: the words that were executed."""
+    command = instruction.command
+    if command.exec_form:
+        return f"RUN {' '.join(command.words)}"
+    return f"RUN {' '.join(shell)} {command.script.rstrip()}"
+
+
+def copy_text(instruction: Copy | Add) -> str:
+    """COPY and ADD as the history shows them: flags, sources and destination, expanded."""
+    flags = [
+        f"--{name}={value}"
+        for name, value in (
+            ("from", getattr(instruction, "from_", "")),
+            ("chown", instruction.chown),
+            ("chmod", instruction.chmod),
+        )
+        if value
+    ]
+    if instruction.link:
+        flags.append("--link")
+    documents = [f"<<{document.name}" for document in instruction.heredocs]
+    words = (*flags, *instruction.sources, *documents, instruction.destination)
+    return f"{instruction.word} {' '.join(words)}"
 
 
 def listed(items: Sequence[str]) -> str:
@@ -185,7 +215,7 @@ def _maintainer(draft: Draft, it: Maintainer) -> str:
 def _expose(draft: Draft, it: Expose) -> str:
     ports = dict(draft.config.get("ExposedPorts") or {})
     for text in it.ports:
-        ports.update(dict.fromkeys(exposed(text), {}))
+        ports.update({key: {} for key in exposed(text)})
     draft.config["ExposedPorts"] = {key: {} for key in sorted(ports)}
     return f"EXPOSE {' '.join(it.ports)}"
 

@@ -1,0 +1,98 @@
+"""The images a build begins with: found in the store, or fetched by one of its workers."""
+
+from __future__ import annotations
+
+from podpy import files
+from podpy.build.model import StepResult
+from podpy.build.stages import Base
+from podpy.engine import images, platforms
+from podpy.engine.progress import Progress
+from podpy.errors import NotFound
+from podpy.storage import content, layers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from podpy.build.execute import Wire
+    from podpy.engine.context import Context
+    from podpy.engine.remote import RegistryOptions
+    from podpy.model import Image
+    from podpy.storage.collect import Pins
+
+
+class Images:
+    """Finds base images by one pull policy; what it found stays while ``pins`` live."""
+
+    def __init__(self, ctx: Context, pins: Pins, *, policy: str, registry: RegistryOptions) -> None:
+        self._ctx = ctx
+        self._pins = pins
+        self._policy = policy
+        self._registry = registry
+
+    def find(self, reference: str, platform: str, fetched: bool) -> Base | None:
+        """The image in the store, if the policy is content with it; ``fetched`` says it is new."""
+        if not fetched and self._policy in ("always", "newer"):
+            return None
+        try:
+            image = images.find(self._ctx, reference)
+        except NotFound:
+            if self._policy == "never":
+                raise
+            return None
+        asked = platforms.wanted(platform)
+        if not platforms.fits(image.platform, asked):
+            if fetched or self._policy == "never":
+                raise NotFound(f"{reference}: image not known for the platform {asked}")
+            return None
+        return self._base(image, reference)
+
+    def _base(self, image: Image, reference: str) -> Base:
+        store = self._ctx.store
+        for diff_id, blob in zip(image.diff_ids, image.layers):
+            whole = self._pins.hold(diff_id, layers.path_of(store, diff_id))
+            if not (whole and self._pins.hold(blob.digest, content.blob_path(store, blob.digest))):
+                raise NotFound(
+                    f"{reference}: layer {diff_id} is not in the store",
+                    hint="pull or load the image again",
+                )
+        document = content.read_blob(store, f"sha256:{image.id}", content.CONFIG_LIMIT)
+        return Base(
+            document=files.loads(document),
+            layers=tuple(
+                StepResult(diff_id=diff_id, blob=blob, created=image.created)
+                for diff_id, blob in zip(image.diff_ids, image.layers)
+            ),
+            reference=reference,
+            digest=image.digest,
+        )
+
+    def fetch(self, reference: str, platform: str, wire: Wire) -> None:
+        """Pull an image; for a worker, because pulling runs threads."""
+        from podpy.engine import transfer
+
+        options = transfer.PullOptions(
+            registry=self._registry, policy=self._policy, platform=platform
+        )
+        transfer.pull(self._ctx, (reference,), options, _Told(wire))
+
+
+class _Told(Progress):
+    """Tells the coordinator how many bytes of the image are there."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._total = self._current = 0
+
+    def blob(self, digest: str, size: int, *, present: bool) -> None:
+        self._total += size
+        self._current += size if present else 0
+        self._tell()
+
+    def advance(self, digest: str, count: int) -> None:
+        self._current += count
+        self._tell()
+
+    def warn(self, text: str) -> None:
+        self._wire.warn(text)
+
+    def _tell(self) -> None:
+        self._wire.transfer("layers", self._current, self._total)

@@ -1,0 +1,209 @@
+"""The end of a build: the stage's image written down, stored and named."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+
+from podpy import files
+from podpy.build import cache, config
+from podpy.build.model import StepResult
+from podpy.engine import build_request, images
+from podpy.model import Descriptor
+from podpy.records import record
+from podpy.storage import committing, content, events, manifests, names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from podpy.build.config import Draft
+    from podpy.build.stages import Built
+    from podpy.engine.build_options import BuildOptions
+    from podpy.engine.context import Context
+    from podpy.model import Platform
+    from podpy.storage.collect import Pins
+
+
+@record
+class Made:
+    """One built image: its two documents and its layers, lowest first."""
+
+    platform: Platform
+    config: bytes
+    manifest: bytes
+    media_type: str
+    layers: tuple[StepResult, ...]
+
+    @property
+    def id(self) -> str:
+        """The image's id, 64 hexadecimal digits."""
+        return hashlib.sha256(self.config).hexdigest()
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The manifest's."""
+        digest = f"sha256:{hashlib.sha256(self.manifest).hexdigest()}"
+        return Descriptor(
+            media_type=self.media_type,
+            digest=digest,
+            size=len(self.manifest),
+            platform=self.platform,
+        )
+
+
+def finish(
+    ctx: Context,
+    options: BuildOptions,
+    built: Built,
+    platform: Platform,
+    *,
+    timestamp: int | None,
+    uses_cache: bool,
+) -> Made:
+    """The documents of the image that a stage came to."""
+    draft = built.draft.copy()
+    _change(draft, options, built)
+    created = _created(ctx, draft, built.layers, timestamp, uses_cache)
+    diff_ids = [layer.diff_id for layer in built.layers]
+    document = draft.finished(config.timestamp_text(created), diff_ids)
+    blobs = [layer.blob for layer in built.layers if layer.blob is not None]
+    manifest = manifests.build(document, blobs)
+    media_type = manifests.OCI_MANIFEST
+    if build_request.image_format(options.format, os.environ) == "docker":
+        manifest = manifests.to_docker(files.loads(manifest))
+        media_type = manifests.DOCKER_MANIFEST
+    return Made(
+        platform=platform,
+        config=document,
+        manifest=_annotated(manifest, options),
+        media_type=media_type,
+        layers=built.layers,
+    )
+
+
+def _change(draft: Draft, options: BuildOptions, built: Built) -> None:
+    """What the command line adds to the configuration and takes from it."""
+    if not options.inherit_labels and built.base is not None:
+        inherited = (built.base.document.get("config") or {}).get("Labels") or {}
+        own = draft.config.get("Labels") or {}
+        draft.unset_labels(key for key in inherited if own.get(key) == inherited[key])
+    draft.set_env(build_request.environment(options.env, os.environ).items())
+    draft.unset_env(options.unsetenv)
+    draft.set_labels(build_request.labels(options.label))
+    draft.unset_labels(options.unsetlabel)
+
+
+def _created(
+    ctx: Context,
+    draft: Draft,
+    layers: Sequence[StepResult],
+    timestamp: int | None,
+    uses_cache: bool,
+) -> float:
+    """When the image was made: what was built before from the same is the same image."""
+    if timestamp is not None:
+        return float(timestamp)
+    newest = max((layer.created for layer in layers), default=0.0)
+    plain = draft.finished("", [layer.diff_id for layer in layers])
+    key = cache.key_of(("image", plain))
+    known = cache.read(ctx.store, key) if uses_cache else None
+    if known is not None and known.created >= newest:
+        return known.created
+    now = time.time()
+    cache.remember(ctx.store, (key,), StepResult(created=now), "image")
+    return now
+
+
+def _annotated(manifest: bytes, options: BuildOptions) -> bytes:
+    wanted = {
+        each.key: each.value
+        for each in build_request.annotated(options.annotation)
+        if each.level == "manifest"
+    }
+    if not wanted:
+        return manifest
+    document = files.loads(manifest)
+    document["annotations"] = {**document.get("annotations", {}), **wanted}
+    return files.dumps(document).encode()
+
+
+def store(
+    ctx: Context, pins: Pins, made: Sequence[Made], references: Iterable[str], main: Made
+) -> Descriptor:
+    """Store images and give them their names; the descriptor that the names stand for.
+
+    Several become one image index; ``main`` is the image that a command of this
+    host means by the name.
+    """
+    for one in made:
+        blobs = ((layer.diff_id, layer.blob) for layer in one.layers if layer.blob is not None)
+        committing.make_durable(ctx.store, blobs)
+        _put(ctx, pins, one.config, manifests.OCI_CONFIG)
+        _put(ctx, pins, one.manifest, one.media_type)
+    index = None
+    if len(made) > 1:
+        data = _index(made)
+        index = _put(ctx, pins, data, manifests.OCI_INDEX)
+    now = time.time()
+    for reference in tuple(references) or ("",):
+        names.write(
+            ctx.store,
+            names.Name(
+                reference=reference,
+                manifest=main.descriptor,
+                index=index,
+                image=main.id,
+                created=now,
+            ),
+        )
+        events.image(ctx.store, "build", main.id, reference)
+    return index or main.descriptor
+
+
+def _put(ctx: Context, pins: Pins, data: bytes, media_type: str) -> Descriptor:
+    pins.add(f"sha256:{hashlib.sha256(data).hexdigest()}")
+    return content.put(ctx.store, data, media_type)
+
+
+def _index(made: Sequence[Made]) -> bytes:
+    entries = []
+    for one in made:
+        about = one.descriptor
+        entry: dict[str, object] = {
+            "mediaType": about.media_type,
+            "digest": about.digest,
+            "size": about.size,
+        }
+        platform = {"architecture": one.platform.architecture, "os": one.platform.os}
+        if one.platform.variant:
+            platform["variant"] = one.platform.variant
+        entries.append({**entry, "platform": platform})
+    document = {"schemaVersion": 2, "mediaType": manifests.OCI_INDEX, "manifests": entries}
+    return files.dumps(document).encode()
+
+
+def references(options: BuildOptions) -> tuple[str, ...]:
+    """The full names that ``--tag`` and ``--manifest`` ask for, each once."""
+    given = (*options.tag, *((options.manifest,) if options.manifest else ()))
+    return tuple(dict.fromkeys(images.image_name(name) for name in given))
+
+
+def metadata(made: Made, described: Descriptor, given: Sequence[str]) -> Mapping[str, object]:
+    """What ``--metadata-file`` gets, in docker's form."""
+    about: dict[str, object] = {
+        "mediaType": described.media_type,
+        "digest": described.digest,
+        "size": described.size,
+    }
+    if described.media_type in manifests.MANIFEST_TYPES:
+        about["platform"] = {"architecture": made.platform.architecture, "os": made.platform.os}
+    found: dict[str, object] = {
+        "containerimage.config.digest": f"sha256:{made.id}",
+        "containerimage.descriptor": about,
+        "containerimage.digest": described.digest,
+    }
+    if given:
+        found["image.name"] = ",".join(given)
+    return found
