@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from podpy.engine import environment, handed, payload
+from podpy.engine import environment, handed
 from podpy.errors import CannotInvoke, StateError, UsageError
 from podpy.kernel import libc
 from podpy.model import Status
 from podpy.records import record, replace
-from podpy.runtime import join
+from podpy.runtime import join, payload
 from podpy.runtime.shield import Shield
 from podpy.storage import containers, events
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 
 from podpy import files
-from podpy.engine import payload, rootfs
+from podpy.engine import rootfs
 from podpy.errors import HostError, StateError
 from podpy.kernel import libc, process
 from podpy.kernel.userns import IdMap
 from podpy.model import ContainerState, Status
 from podpy.netmodel import NetworkMode
 from podpy.records import replace, to_dict
-from podpy.runtime import launch, network, spec, supervisor
+from podpy.runtime import launch, network, payload, spec, supervisor
 from podpy.storage import containers, events
 
 TYPE_CHECKING = False
