@@ -64,28 +64,25 @@ class Plan:
         self.order = order
         self.dockerfile = order.dockerfile
         self.given = platform_arguments(order)
-        self.globals = self._globals()
+        self.globals: dict[str, str] = {}
+        self._read_globals()
         self.names = {
             stage.name.lower(): stage.index for stage in self.dockerfile.stages if stage.name
         }
         self.target = self._target()
 
-    def _globals(self) -> dict[str, str]:
-        """The values of the ``ARG`` instructions before the first ``FROM``."""
-        found: dict[str, str] = {}
+    def _read_globals(self) -> None:
+        """The values of the ``ARG`` instructions before the first ``FROM``, one after the other."""
         for instruction in self.dockerfile.arguments:
             for name, default in instruction.pairs:
                 if name in self.order.arguments:
-                    found[name] = self.order.arguments[name]
+                    self.globals[name] = self.order.arguments[name]
                 elif default is not None:
-                    found[name] = self.expand(default, instruction, found)
-        return found
+                    self.globals[name] = self.expand(default, instruction)
 
-    def expand(
-        self, text: str, where: Instruction | Stage, values: Mapping[str, str] = EMPTY
-    ) -> str:
+    def expand(self, text: str, where: Instruction | Stage) -> str:
         """A text with global arguments in it; ``where`` it stands, for errors."""
-        known = {**self.given, **(values or self.globals)}
+        known = {**self.given, **self.globals}
         try:
             return variables.expand(text, known, escape=self.dockerfile.escape)
         except Problem as problem:
