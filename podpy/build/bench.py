@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from podpy.storage.collect import Pins
     from podpy.storage.overlay import Driver
 
+    #: What another cache has under a key, brought into the store; None when it has nothing.
+    Afar = Callable[[str], StepResult | None]
+
 
 class Bench:
     """One step's bench, in its worker; a context manager that clears away what it left.
@@ -27,6 +30,8 @@ class Bench:
     with, lowest first.  ``timestamp`` (seconds) is the time that every file of
     the new layer gets, None for their own.  ``uses_cache`` is False where
     ``--no-cache`` forbids to look; what is made is remembered all the same.
+    ``afar`` brings in what caches elsewhere know; only workers have it, because
+    that takes time.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Bench:
         keeps_cache: bool = True,
         max_age: float = 0.0,
         text: str = "",
+        afar: Afar | None = None,
     ) -> None:
         self.store = store
         self.driver = driver
@@ -51,6 +57,7 @@ class Bench:
         self._uses_cache = uses_cache
         self._keeps_cache = keeps_cache
         self._max_age = max_age
+        self._afar = afar
         self._places: list[str] = []
         self._parent = cache.chain(self.layers)
 
@@ -74,6 +81,8 @@ class Bench:
             return None
         for key in keys:
             found = cache.lookup(self.store, key, max_age=self._max_age)
+            if found is None and self._afar is not None:
+                found = self._afar(key)
             if found is not None:
                 return found
         return None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from typing import Any
 
+    from podpy.build.bench import Afar
     from podpy.build.context import NamedContext
     from podpy.build.dockerfile import Stage
     from podpy.build.execute import Scheduler, Task, Wire
@@ -71,6 +72,7 @@ class Host:
     uncached_stages: frozenset[str] = frozenset()
     keeps_cache: bool = True
     max_age: float = 0.0
+    afar: Callable[[Wire], Afar] | None = None
 
 
 @record
@@ -291,11 +293,12 @@ class _StageRun:
         """Carry out a step unless its result is ``known``, and write it down."""
         title = self._title(instruction.original)
         if known is None:
-            bench = self._bench(said)
 
             def work(wire: Wire) -> Any:
-                with bench:
-                    return records.to_dict(perform(bench, wire))
+                with self._bench(said, wire) as bench:
+                    # Another stage may have made it by now, or another cache know it.
+                    made = bench.lookup(key) if key else None
+                    return records.to_dict(made or perform(bench, wire))
 
             lines = instruction.location.first, instruction.location.last
             value = yield Work(
@@ -308,8 +311,9 @@ class _StageRun:
         self.layers.append(known)
         self.draft.note(said, layer=True, created=known.created)
 
-    def _bench(self, text: str) -> Bench:
+    def _bench(self, text: str, wire: Wire | None = None) -> Bench:
         host = self.host
+        afar = host.afar(wire) if wire is not None and host.afar is not None else None
         return Bench(
             host.store,
             host.driver,
@@ -320,6 +324,7 @@ class _StageRun:
             keeps_cache=host.keeps_cache,
             max_age=host.max_age,
             text=text,
+            afar=afar,
         )
 
     # --- what steps read -----------------------------------------------------

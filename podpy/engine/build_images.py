@@ -72,10 +72,10 @@ class Images:
         options = transfer.PullOptions(
             registry=self._registry, policy=self._policy, platform=platform
         )
-        transfer.pull(self._ctx, (reference,), options, _Told(wire))
+        transfer.pull(self._ctx, (reference,), options, Told(wire))
 
 
-class _Told(Progress):
+class Told(Progress):
     """Tells the coordinator how many bytes of the image are there."""
 
     def __init__(self, wire: Wire) -> None:
