@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 
-from podpy.storage import diff
+from podpy.storage import below as layers_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class _Reduction:
     ) -> bool:
         inner = os.open(name, _O_DIR, dir_fd=fd)
         try:
-            others = diff.descend([os.dup(other) for other in below], os.fsencode(name))
+            others = layers_below.descend([os.dup(other) for other in below], os.fsencode(name))
             same = bool(others) and _same_attributes(inner, others[0], status)
             left = self.directory(inner, others)
         finally:
@@ -132,7 +132,7 @@ def _find(directories: Sequence[int], name: str) -> int | None:
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
-            if diff.is_there(fd, b".wh." + os.fsencode(name)):
+            if layers_below.is_there(fd, b".wh." + os.fsencode(name)):
                 return None
             continue
         if name.startswith(".wh.") or (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):

@@ -6,10 +6,11 @@ and file system.  Members come in the order of their names, a directory before
 what is in it; times are whole seconds; the first of several hard links, in that
 order, is the file.  Sockets are no part of an image: they are deleted.
 
-Deletions are read as the drivers spell them and written as ``.wh.`` entries
-(OCI image-spec, ``layer.md``).  The kernel marks most new directories as opaque,
-whether there was something to hide or not, and not every kernel does: the mark
-is written where the layers below have a directory of that name.
+Deletions are read as the drivers spell them and written as one ``.wh.`` entry
+for each name that is gone (OCI image-spec, ``layer.md``, "explicit whiteouts").
+Opaque directories tell more of the way than of the result: kernels differ in
+where they make one, most new directories hide nothing, and a copied tree knows
+none.  So the names that one hides are looked up in the layers below.
 
 Runs as root of a user namespace, in a child process; the tree belongs to
 somebody hostile, but nobody writes to it any more.
@@ -20,24 +21,19 @@ from __future__ import annotations
 import os
 import stat
 
-from podpy import files
 from podpy.errors import ImageError
 from podpy.storage import extract, headers
+from podpy.storage.below import OPAQUE, OPAQUE_XATTRS, WHITEOUT, Below, is_marked, is_whiteout
+from podpy.storage.stream import Stream, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-_WHITEOUT = b".wh."
-_OPAQUE = b".wh..wh..opq"
-_OPAQUE_XATTRS = ("user.overlay.opaque", "user.fuseoverlayfs.opaque", "trusted.overlay.opaque")
 _CAPABILITY = "security.capability"
 _O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_BUFFER = 1 << 20  # as much as the pipe takes
-_SMALL = 1 << 17  # files above go from the page cache into the pipe without a copy
-_PIECE = 1 << 30
 _DEVICES = {"character": headers.CHARACTER, "block": headers.BLOCK_DEVICE}
 
 Entry = tuple[bytes, bytes, os.stat_result]
@@ -56,15 +52,16 @@ def write(
 
     ``lower`` are the trees it was mounted on, topmost first.  ``timestamp``
     (seconds) becomes the time of every member and of every file in the tree.
-    ``dotted``: files called ``.wh.*`` are deletions (fuse-overlayfs may write
-    them); elsewhere nobody could tell them from deletions, which is an error.
+    ``dotted``: files called ``.wh.*`` are deletions (fuse-overlayfs writes them),
+    and are respelled in the tree as the kernel does; elsewhere nobody could tell
+    them from deletions, which is an error.
     ``records`` say what a tree with a single id cannot hold (as in
     :attr:`podpy.storage.extract.Extractor.records`).
 
     Returns ``size`` and ``inodes`` of the tree (as ``usage.measure``),
     ``entries`` of the archive and how the tree spells ``whiteouts``.
     """
-    with _Below(lower) as below:
+    with Below(lower) as below:
         layer = _Layer(out, below, timestamp, dotted, records)
         layer.run(upper)
     return {
@@ -75,148 +72,26 @@ def write(
     }
 
 
-class Archive:
-    """A tar of file system objects on its way to a descriptor, in large pieces."""
-
-    def __init__(self, out: int, timestamp: int | None = None) -> None:
-        self._out = out
-        self._pieces: list[bytes] = []
-        self._waiting = 0
-        self._timestamp = timestamp
-        self.entries = 0
-
-    def add(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._waiting += len(data)
-        if self._waiting >= _BUFFER:
-            self.flush()
-
-    def flush(self) -> None:
-        files.write_all(self._out, b"".join(self._pieces))
-        self._pieces.clear()
-        self._waiting = 0
-
-    def finish(self) -> None:
-        self.add(headers.END)
-        self.flush()
-
-    def time(self, status: os.stat_result) -> int:
-        if self._timestamp is not None:
-            return self._timestamp
-        return status.st_mtime_ns // 1_000_000_000
-
-    def content(self, fd: int, size: int, name: bytes) -> None:
-        """The bytes of a file, and what fills their last block."""
-        if size <= _SMALL:
-            data = os.read(fd, size)
-            if len(data) != size:
-                data += _rest(fd, size - len(data), name)
-            self.add(data)
-        else:
-            self.flush()
-            _pour(fd, self._out, size, name)
-        if size & (headers.BLOCK - 1):
-            self.add(headers.padding(size))
-
-
-def _rest(fd: int, count: int, name: bytes) -> bytes:
-    data = b""
-    while len(data) < count:
-        piece = os.read(fd, count - len(data))
-        if not piece:
-            raise ImageError(f"layer: {_shown(name)} became shorter while it was read")
-        data += piece
-    return data
-
-
-def _pour(fd: int, out: int, size: int, name: bytes) -> None:
-    left = size
-    while left:
-        try:
-            moved = os.splice(fd, out, min(left, _PIECE))
-        except OSError:  # not a pipe, or a file system that cannot: the plain way
-            piece = os.read(fd, min(left, _BUFFER))
-            files.write_all(out, piece)
-            moved = len(piece)
-        if not moved:
-            raise ImageError(f"layer: {_shown(name)} became shorter while it was read")
-        left -= moved
-
-
-def _shown(name: bytes) -> str:
-    return ascii(os.fsdecode(name[:300]))
-
-
-class _Below:
-    """The layers below, looked at by name only."""
-
-    def __init__(self, trees: Sequence[str]) -> None:
-        self._roots = [os.open(tree, _O_DIR) for tree in trees]
-
-    def __enter__(self) -> _Below:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for fd in self._roots:
-            os.close(fd)
-
-    def has_directory(self, path: bytes) -> bool:
-        """Whether the layers together show a directory of that name."""
-        found = [os.dup(fd) for fd in self._roots]
-        for name in path.split(b"/"):
-            found = descend(found, name)
-        for fd in found:
-            os.close(fd)
-        return bool(found)
-
-
-def descend(directories: Sequence[int], name: bytes) -> list[int]:
-    """What the layers' directories have under a name; closes them."""
-    found: list[int] = []
-    goes_on = True
-    for fd in directories:
-        if goes_on:
-            try:
-                inner = os.open(name, _O_DIR, dir_fd=fd)
-            except FileNotFoundError:
-                goes_on = not is_there(fd, _WHITEOUT + name)
-            except OSError:
-                goes_on = False  # a file, or a deletion
-            else:
-                found.append(inner)
-                goes_on = not (_is_marked(os.listxattr(inner), inner) or is_there(inner, _OPAQUE))
-        os.close(fd)
-    return found
-
-
-def is_there(directory: int, name: bytes) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
-
-
-def _is_marked(names: Sequence[str], fd: int) -> bool:
-    """Whether a directory with attributes of these names is marked as opaque."""
-    return any(key in names and os.getxattr(fd, key) == b"y" for key in _OPAQUE_XATTRS)
-
-
 class _Directory:
     """One directory on the way down: its path (with a slash) and what of it is to come.
 
-    ``is_new``: nothing of the layers below shows through.
+    ``shows``: how the layers below it are seen.  A merged one shows what it
+    does not replace or delete; a hiding one nothing of what they have; at the
+    place of a new one they have nothing.
     """
 
-    __slots__ = ("is_new", "path", "waiting")
+    __slots__ = ("path", "shows", "waiting")
 
-    def __init__(self, path: bytes, is_new: bool) -> None:
+    def __init__(self, path: bytes, shows: int) -> None:
         self.path = path
-        self.is_new = is_new
+        self.shows = shows
         self.waiting: list[Entry] = []
 
 
-class _Layer(Archive):
+_MERGED, _HIDING, _NEW = range(3)
+
+
+class _Layer(Stream):
     """One upper directory as an archive.
 
     Only the directory at hand is open, its parent is reopened as ``..``: a
@@ -226,7 +101,7 @@ class _Layer(Archive):
     def __init__(
         self,
         out: int,
-        below: _Below,
+        below: Below,
         timestamp: int | None,
         dotted: bool,
         records: Iterable[Mapping[str, Any]],
@@ -248,14 +123,14 @@ class _Layer(Archive):
                     way.pop()
                     fd = self._leave(fd, bool(way))
                     continue
-                shown, name, status = way[-1].waiting.pop()
+                spelled, name, status = way[-1].waiting.pop()
                 if stat.S_ISDIR(status.st_mode):
                     inner = os.open(name, _O_DIR, dir_fd=fd)
                     os.close(fd)
                     fd = inner
                     way.append(self._directory(fd, way[-1], name, status))
                 else:
-                    self._other(fd, way[-1], shown, name, status)
+                    self._other(fd, way[-1], spelled, name, status)
         finally:
             os.close(fd)
         for path in sorted(self._records):
@@ -272,7 +147,9 @@ class _Layer(Archive):
         xattrs = _attributes(fd, names)
         if xattrs or owner != (0, 0) or mode != 0o755:
             self._member(b"./", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
-        return self._listed(fd, _Directory(b"", is_new=False), status)
+        top = _Directory(b"", _MERGED)
+        self._list(fd, top, status)
+        return top
 
     def _directory(
         self, fd: int, parent: _Directory, name: bytes, status: os.stat_result
@@ -282,53 +159,72 @@ class _Layer(Archive):
         owner, mode = self._owner(path, status, fd, names), stat.S_IMODE(status.st_mode)
         xattrs = _attributes(fd, names) if names else None
         self._member(path + b"/", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
-        is_opaque = _is_marked(names, fd) if names else False
-        if is_opaque and _OPAQUE_XATTRS[0] not in names:
-            os.setxattr(fd, _OPAQUE_XATTRS[0], b"y")  # as every driver reads it
-        inner = self._listed(fd, _Directory(path + b"/", is_new=parent.is_new), status)
-        if inner.waiting and inner.waiting[-1][0] == _OPAQUE:
-            inner.waiting.pop()
-            is_opaque = True
-        if is_opaque and not parent.is_new:
-            inner.is_new = True
-            if self._below.has_directory(path):
-                self._mark(path + b"/" + _OPAQUE)
+        inner = _Directory(path + b"/", parent.shows)
+        if names and parent.shows == _MERGED and is_marked(names, fd):
+            self._hide(fd, inner)
+        self._list(fd, inner, status)
+        if inner.shows == _HIDING:
+            self._add_hidden(inner)
         return inner
 
-    def _listed(self, fd: int, directory: _Directory, status: os.stat_result) -> _Directory:
+    def _hide(self, fd: int, directory: _Directory) -> None:
+        directory.shows = _HIDING
+        os.setxattr(fd, OPAQUE_XATTRS[0], b"y")  # as every driver reads it
+
+    def _list(self, fd: int, directory: _Directory, status: os.stat_result) -> None:
         """Fill in what a directory has, the last name first."""
-        encode, found, sockets = os.fsencode, directory.waiting, []
+        found, odd = directory.waiting, []
         with os.scandir(fd) as entries:
             for entry in entries:
                 about = entry.stat(follow_symlinks=False)
-                name = encode(entry.name)
-                shown = name
-                if name.startswith(_WHITEOUT):
-                    self._check_dotted(directory.path + name)
-                    if name == _OPAQUE:
-                        shown = name
-                elif stat.S_ISCHR(about.st_mode) and about.st_rdev == 0:
-                    shown = _WHITEOUT + name
-                elif stat.S_ISSOCK(about.st_mode):
-                    sockets.append(name)
-                    continue
-                found.append((shown, name, about))
-        self.names += len(found)
-        found.sort(key=_order, reverse=True)
-        if sockets:
-            for name in sockets:
-                os.unlink(name, dir_fd=fd)
+                name = os.fsencode(entry.name)
+                if name.startswith(WHITEOUT) or stat.S_ISSOCK(about.st_mode):
+                    odd.append((name, about))
+                elif is_whiteout(about):
+                    found.append((WHITEOUT + name, name, about))
+                else:
+                    found.append((name, name, about))
+        if odd:
+            for name, about in odd:
+                self._respell(fd, directory, name, about)
             os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
-        return directory
+        self.names += len(found)
+        found.sort(reverse=True)
 
-    def _check_dotted(self, path: bytes) -> None:
+    def _respell(self, fd: int, directory: _Directory, name: bytes, status: os.stat_result) -> None:
+        """Delete a socket; turn a ``.wh.`` file into what the kernel's overlayfs reads."""
+        if not name.startswith(WHITEOUT):
+            os.unlink(name, dir_fd=fd)
+            return
         if not self._dotted:
             raise ImageError(
-                f"layer: {_shown(path)}: a name that begins with .wh. would delete"
-                " a file of the layers below",
+                f"layer: {shown(directory.path + name)}: a name that begins with .wh."
+                " would delete a file of the layers below",
                 hint="give the file another name",
             )
-        self.whiteouts = "file"
+        if name in OPAQUE:
+            os.unlink(name, dir_fd=fd)
+            if directory.shows == _MERGED:
+                self._hide(fd, directory)
+            return
+        try:
+            os.mknod(name[len(WHITEOUT) :], stat.S_IFCHR, os.makedev(0, 0), dir_fd=fd)
+            os.unlink(name, dir_fd=fd)
+        except PermissionError:
+            self.whiteouts = "file"
+        directory.waiting.append((name, name[len(WHITEOUT) :], status))
+
+    def _add_hidden(self, directory: _Directory) -> None:
+        """Delete by name what a directory hides."""
+        below = self._below.names(directory.path[:-1])
+        if below is None:
+            directory.shows = _NEW
+            return
+        present = [entry for entry in directory.waiting if entry[0] is entry[1]]
+        present_names = {entry[1] for entry in present}
+        nothing = os.stat_result((stat.S_IFCHR, *[0] * 9))
+        gone = [(WHITEOUT + name, name, nothing) for name in below - present_names]
+        directory.waiting = sorted(present + gone, reverse=True)
 
     def _leave(self, fd: int, has_parent: bool) -> int:
         """The parent of a directory that is done."""
@@ -343,11 +239,11 @@ class _Layer(Archive):
     # --- everything else -----------------------------------------------------
 
     def _other(
-        self, directory: int, at: _Directory, shown: bytes, name: bytes, status: os.stat_result
+        self, directory: int, at: _Directory, spelled: bytes, name: bytes, status: os.stat_result
     ) -> None:
-        if shown is not name or (self._dotted and name.startswith(_WHITEOUT)):
-            if not at.is_new:  # elsewhere there is nothing to delete
-                self._mark(at.path + shown)
+        if spelled is not name:
+            if at.shows != _NEW:  # there is nothing to delete
+                self._mark(at.path + spelled)
             return
         path = at.path + name
         if status.st_nlink > 1 and self._is_linked(path, status):
@@ -440,11 +336,6 @@ def _open(directory: int, name: bytes) -> int:
         return os.open(name, _O_READ | os.O_NOATIME, dir_fd=directory)
     except PermissionError:  # not ours, or a file system that does not know us
         return os.open(name, _O_READ, dir_fd=directory)
-
-
-def _order(entry: Entry) -> bytes:
-    """By the name in the archive; the mark of an opaque directory comes first."""
-    return b"" if entry[0] == _OPAQUE else entry[0]
 
 
 def _attributes(fd: int, names: Sequence[str]) -> dict[bytes, bytes]:
