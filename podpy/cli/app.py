@@ -23,7 +23,7 @@ from typer._click.exceptions import (
 from typer._completion_classes import completion_init
 from typer.main import get_command
 
-from podpy.cli import container_options, options, output
+from podpy.cli import build_options, container_options, options, output
 from podpy.cli.commands import COMMANDS, GROUPS, RUNNING
 from podpy.cli.session import LOG_LEVELS, Session
 from podpy.cli.syntax import Command, Group
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ABOUT = "Run and ship containers without root and without a daemon."
-_GENERATED = {"run.run": True, "run.create": False}
+_GENERATED: dict[str, Callable[[], list[inspect.Parameter]]] = {
+    "run.run": lambda: container_options.parameters(running=True),
+    "run.create": lambda: container_options.parameters(running=False),
+    "builds.build": build_options.parameters,
+}
 
 
 def run(words: Sequence[str]) -> int:
@@ -143,7 +147,7 @@ def _callback(target: str) -> Callable[..., int]:
     given = inspect.signature(adapter).parameters
     needs_context = "ctx" in given
     if target in _GENERATED:
-        parameters = container_options.parameters(running=_GENERATED[target])
+        parameters = _GENERATED[target]()
     else:
         parameters = [
             _resolved(parameter) for parameter in given.values() if parameter.name != "ctx"

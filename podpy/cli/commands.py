@@ -14,6 +14,8 @@ GROUPS = {
     "image": "Work with images.",
     "network": "Work with networks.",
     "volume": "Work with volumes.",
+    "builder": "Build images, and look after the cache of builds.",
+    "buildx": "The same under the name of docker's plugin.",
     "system": "Look after podpy itself.",
 }
 
@@ -52,6 +54,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "images.import_": ("import", "image import"),
     "images.exists": ("image exists",),
     "images.prune": ("image prune",),
+    "builds.build": ("build", "image build", "builder build", "buildx build", "buildx b"),
+    "builds.prune": ("builder prune", "buildx prune"),
+    "builds.du": ("buildx du", "builder du"),
     "transfer.pull": ("pull", "image pull"),
     "transfer.push": ("push", "image push"),
     "transfer.login": ("login",),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from typer.main import get_command
 
 from podpy import files
-from podpy.cli import app
+from podpy.cli import app, syntax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,6 +85,8 @@ def _options(command: Any) -> str:
         if parameter.param_type_name != "option" or parameter.name in _SKIPPED:
             continue
         kind = "!" if parameter.is_flag else "*" if parameter.multiple else ""
+        if syntax.may_stand_alone(parameter):
+            kind = "?"
         if parameter.type.name.startswith("int"):
             kind = "#"
         texts.append(kind + ",".join((parameter.name, *parameter.opts)))

@@ -275,6 +275,20 @@ VolumeOptions = Annotated[
 ]
 IgnoreExisting = Annotated[bool, Option("--ignore", help="No error when it exists.")]
 
+# --- builds ------------------------------------------------------------------
+
+AllCache = Annotated[bool, Option("--all", "-a", help="Also what images share with the cache.")]
+KeepStorage = Annotated[
+    str,
+    Option(
+        "--keep-storage", "--reserved-space", metavar="SIZE", help="Keep that much of the newest."
+    ),
+]
+VerboseLong = Annotated[bool, Option("--verbose", help="Print more about each.")]
+Builder = Annotated[
+    str, Option("--builder", metavar="NAME", help="The builder: default is the only one.")
+]
+
 # --- networks ----------------------------------------------------------------
 
 NetworkDriver = Annotated[str, Option("--driver", "-d", metavar="DRIVER", help="Driver: bridge.")]

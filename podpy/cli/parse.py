@@ -9,8 +9,9 @@ Options are spelled as docker and podman spell them (Go's pflag): ``--name=x``,
 ``--name x``, ``-p8080:80``, ``-p=8080:80``, ``-it``, ``--rm=false``.
 
 An option of the table is ``KINDdest,-s,--long``; the kind is ``!`` for a
-switch, ``*`` for a text that may be repeated, ``#`` for a whole number and
-nothing for a text.  An argument is ``name`` (one), ``name?``, ``name*`` or ``name+``.
+switch, ``*`` for a text that may be repeated, ``?`` for one that may be left out
+(``--pull`` or ``--pull=never``, never ``--pull never``), ``#`` for a whole number
+and nothing for a text.  An argument is ``name`` (one), ``name?``, ``name*`` or ``name+``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+KINDS = "!*?#"
+ALONE = "true"  # the value of an option whose value was left out
 TRUE = ("1", "t", "T", "true", "True", "TRUE")
 FALSE = ("0", "f", "F", "false", "False", "FALSE")
 
@@ -83,7 +86,7 @@ def _options(
     """Split words into the values of options and what is left over."""
     known: dict[str, tuple[str, str]] = {}
     for option in text.split():
-        kind = option[0] if option[0] in "!*#" else ""
+        kind = option[0] if option[0] in KINDS else ""
         dest, *names = option[len(kind) :].split(",")
         for name in names:
             known[name] = (kind, dest)
@@ -118,8 +121,8 @@ def _long(
     if name not in known:
         raise Refused
     kind, dest = known[name]
-    if kind == "!":
-        _store(kind, dest, value if equals else "true", values)
+    if kind in ("!", "?"):
+        _store(kind, dest, value if equals else ALONE, values)
         return position
     if not equals:
         if position >= len(words):
@@ -149,8 +152,8 @@ def _short(
         if attached[:1] == "=" and len(attached) > 1:
             _store(kind, dest, attached[1:], values)
             return position
-        if kind == "!":
-            _store(kind, dest, "true", values)
+        if kind in ("!", "?"):
+            _store(kind, dest, ALONE, values)
             continue
         if not attached:
             if position >= len(words):

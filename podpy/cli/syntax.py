@@ -25,6 +25,8 @@ class Parser(_OptionParser):
 
     def _match_long_opt(self, opt: str, explicit_value: str | None, state: Any) -> None:
         option = self._long_opt.get(opt)
+        if option is not None and explicit_value is None and may_stand_alone(option.obj):
+            explicit_value = parse.ALONE
         if option is None or option.takes_value or explicit_value is None:
             super()._match_long_opt(opt, explicit_value, state)
         else:
@@ -58,6 +60,11 @@ class Parser(_OptionParser):
                 name, f"{name}: {text!r} is neither true nor false", ctx=self.ctx
             ) from None
         state.order.append(option.obj)
+
+
+def may_stand_alone(option: Any) -> bool:
+    """An option whose value may be left out: its metavar begins as ``[=POLICY]`` does."""
+    return (option.metavar or "").startswith("[=")
 
 
 def _parser(command: Any, context: Any) -> Parser:

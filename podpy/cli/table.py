@@ -201,6 +201,52 @@ COMMANDS = (
         "source reference?",
     ),
     (
+        "builds", "build", True, True,
+        "*file,--file,-f target,--target *build_arg,--build-arg "
+        "*build_arg_file,--build-arg-file *build_context,--build-context "
+        "ignorefile,--ignorefile from_,--from *platform,--platform os,--os arch,--arch "
+        "variant,--variant !all_platforms,--all-platforms "
+        "!skip_unused_stages,--skip-unused-stages jobs,--jobs *cpp_flag,--cpp-flag "
+        "call,--call !check,--check *tag,--tag,-t manifest,--manifest *label,--label "
+        "*layer_label,--layer-label *annotation,--annotation *unsetenv,--unsetenv "
+        "*unsetlabel,--unsetlabel *unsetannotation,--unsetannotation "
+        "!inherit_labels,--inherit-labels !inherit_annotations,--inherit-annotations "
+        "!identity_label,--identity-label !created_annotation,--created-annotation *env,--env "
+        "format,--format !omit_history,--omit-history *os_feature,--os-feature "
+        "os_version,--os-version !squash,--squash !squash_all,--squash-all "
+        "timestamp,--timestamp source_date_epoch,--source-date-epoch "
+        "!rewrite_timestamp,--rewrite-timestamp !compat_volumes,--compat-volumes "
+        "!save_stages,--save-stages !stage_labels,--stage-labels *output,--output,-o "
+        "!load,--load !push,--push iidfile,--iidfile iidfile_raw,--iidfile-raw "
+        "metadata_file,--metadata-file sbom,--sbom provenance,--provenance *attest,--attest "
+        "!compress,--compress !disable_compression,--disable-compression,-D !layers,--layers "
+        "!no_cache,--no-cache *no_cache_filter,--no-cache-filter *cache_from,--cache-from "
+        "*cache_to,--cache-to cache_ttl,--cache-ttl !rm,--rm !force_rm,--force-rm "
+        "?pull,--pull authfile,--authfile creds,--creds cert_dir,--cert-dir "
+        "!tls_verify,--tls-verify retry,--retry retry_delay,--retry-delay *secret,--secret "
+        "*ssh,--ssh *volume,--volume,-v *mount,--mount *device,--device "
+        "network,--network,--net *add_host,--add-host *dns,--dns *dns_search,--dns-search "
+        "*dns_option,--dns-option,--dns-opt !no_hosts,--no-hosts !no_hostname,--no-hostname "
+        "!http_proxy,--http-proxy !stdin,--stdin isolation,--isolation *cap_add,--cap-add "
+        "*cap_drop,--cap-drop *security_opt,--security-opt *allow,--allow "
+        "*group_add,--group-add *ulimit,--ulimit shm_size,--shm-size memory,--memory,-m "
+        "memory_swap,--memory-swap cpu_period,--cpu-period cpu_quota,--cpu-quota "
+        "cpu_shares,--cpu-shares,-c cpuset_cpus,--cpuset-cpus cpuset_mems,--cpuset-mems "
+        "cgroup_parent,--cgroup-parent cgroupns,--cgroupns ipc,--ipc pid,--pid uts,--uts "
+        "userns,--userns *userns_uid_map,--userns-uid-map *userns_gid_map,--userns-gid-map "
+        "userns_uid_map_user,--userns-uid-map-user "
+        "userns_gid_map_group,--userns-gid-map-group builder,--builder runtime,--runtime "
+        "*runtime_flag,--runtime-flag *hooks_dir,--hooks-dir sign_by,--sign-by "
+        "*decryption_key,--decryption-key cw,--cw source_policy_file,--source-policy-file "
+        "!disable_content_trust,--disable-content-trust "
+        "sbom_scanner_image,--sbom-scanner-image *sbom_scanner_command,--sbom-scanner-command "
+        "sbom_merge_strategy,--sbom-merge-strategy sbom_output,--sbom-output "
+        "sbom_purl_output,--sbom-purl-output sbom_image_output,--sbom-image-output "
+        "sbom_image_purl_output,--sbom-image-purl-output !quiet,--quiet,-q "
+        "progress,--progress logfile,--logfile !log_split_by_platform,--logsplit",
+        "context?",
+    ),
+    (
         "transfer", "pull", True, True,
         "!all_tags,--all-tags,-a platform,--platform arch,--arch os_,--os variant,--variant "
         "policy,--policy !quiet,--quiet,-q authfile,--authfile cert_dir,--cert-dir "
@@ -359,6 +405,17 @@ COMMANDS = (
         "",
         "name",
     ),
+    (
+        "builds", "prune", True, True,
+        "!force,--force,-f !every,--all,-a *filters,--filter "
+        "keep,--keep-storage,--reserved-space !verbose,--verbose builder,--builder",
+        "",
+    ),
+    (
+        "builds", "du", True, True,
+        "*filters,--filter !verbose,--verbose format_,--format builder,--builder",
+        "",
+    ),
 )
 
 GROUPS = {
@@ -367,30 +424,36 @@ GROUPS = {
         6, "kill": 7, "restart": 8, "pause": 9, "unpause": 10, "rm": 11, "wait": 12,
         "rename": 13, "top": 14, "port": 15, "logs": 16, "inspect": 17, "images":
         18, "rmi": 19, "tag": 20, "untag": 21, "history": 22, "load": 23, "save":
-        24, "import": 25, "pull": 26, "push": 27, "login": 28, "logout": 29,
-        "events": 30, "version": 31, "info": 32
+        24, "import": 25, "build": 26, "pull": 27, "push": 28, "login": 29,
+        "logout": 30, "events": 31, "version": 32, "info": 33
     },
     "container": {
         "run": 0, "create": 1, "start": 2, "attach": 3, "exec": 4, "ls": 5, "list":
         5, "ps": 5, "stop": 6, "kill": 7, "restart": 8, "pause": 9, "unpause": 10,
-        "rm": 11, "wait": 12, "rename": 13, "top": 14, "port": 15, "prune": 33,
-        "exists": 34, "logs": 16, "inspect": 35
+        "rm": 11, "wait": 12, "rename": 13, "top": 14, "port": 15, "prune": 34,
+        "exists": 35, "logs": 16, "inspect": 36
     },
     "image": {
-        "inspect": 36, "ls": 18, "list": 18, "rm": 19, "remove": 19, "tag": 20,
+        "inspect": 37, "ls": 18, "list": 18, "rm": 19, "remove": 19, "tag": 20,
         "untag": 21, "history": 22, "load": 23, "save": 24, "import": 25, "exists":
-        37, "prune": 38, "pull": 26, "push": 27
+        38, "prune": 39, "build": 26, "pull": 27, "push": 28
     },
     "network": {
-        "inspect": 39, "create": 40, "ls": 41, "list": 41, "rm": 42, "remove": 42,
-        "prune": 43, "exists": 44, "connect": 45, "disconnect": 46, "update": 47,
-        "reload": 48
+        "inspect": 40, "create": 41, "ls": 42, "list": 42, "rm": 43, "remove": 43,
+        "prune": 44, "exists": 45, "connect": 46, "disconnect": 47, "update": 48,
+        "reload": 49
     },
     "volume": {
-        "inspect": 49, "create": 50, "ls": 51, "list": 51, "rm": 52, "remove": 52,
-        "prune": 53, "exists": 54
+        "inspect": 50, "create": 51, "ls": 52, "list": 52, "rm": 53, "remove": 53,
+        "prune": 54, "exists": 55
+    },
+    "builder": {
+        "build": 26, "prune": 56, "du": 57
+    },
+    "buildx": {
+        "build": 26, "b": 26, "prune": 56, "du": 57
     },
     "system": {
-        "events": 30, "info": 32
+        "events": 31, "info": 33
     },
 }

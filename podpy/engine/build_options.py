@@ -12,8 +12,8 @@ class BuildOptions:
     Repeated options are tuples of the texts given, switches are bool, all
     others are texts with ``""`` for "not given".  A switch that is None was
     not given, where that differs from "off".  Nothing is parsed here:
-    :func:`podpy.engine.build_request.read` does that, and refuses what podpy
-    cannot do.
+    :mod:`podpy.engine.build_request` and :mod:`podpy.engine.build_outputs` do
+    that; :mod:`podpy.engine.build_refusals` knows what cannot be had.
 
     ``context`` is a directory, a URL or ``-``; empty means the directory of
     the first ``file``, else the current one.
@@ -78,7 +78,7 @@ class BuildOptions:
     provenance: str = ""
     attest: tuple[str, ...] = ()
     compress: bool = False
-    disable_compression: bool = False
+    disable_compression: bool = True
 
     # --- the cache
     layers: bool | None = None
@@ -104,7 +104,6 @@ class BuildOptions:
     ssh: tuple[str, ...] = ()
     volume: tuple[str, ...] = ()
     mount: tuple[str, ...] = ()
-    transient_run_mounts: tuple[str, ...] = ()
     device: tuple[str, ...] = ()
     network: str = ""
     add_host: tuple[str, ...] = ()
@@ -164,4 +163,3 @@ class BuildOptions:
     progress: str = ""
     logfile: str = ""
     log_split_by_platform: bool = False
-    debug: bool = False

@@ -20,9 +20,19 @@ pytest.importorskip("typer")
 from typer._click.exceptions import ClickException
 from typer.main import get_command
 
-from podpy.cli import app, commands, manual, options, parse, session, table
+from podpy.cli import (
+    app,
+    build_options,
+    commands,
+    container_options,
+    manual,
+    options,
+    parse,
+    session,
+    table,
+)
 from podpy.cli import compile as compiler
-from podpy.cli.container_options import _OPTIONS
+from podpy.engine.build_options import BuildOptions
 from podpy.engine.options import ContainerOptions
 from podpy.errors import UsageError
 
@@ -62,7 +72,8 @@ def defaults(module: str, function: str) -> dict[str, Any]:
     adapter = getattr(importlib.import_module(f"podpy.cli.{module}"), function)
     parameters = inspect.signature(adapter).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return dict(ContainerOptions._defaults)  # type: ignore[attr-defined]
+        record: Any = BuildOptions if module == "builds" else ContainerOptions
+        return dict(record._defaults)
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
@@ -102,7 +113,30 @@ def test_every_spelling_of_every_verb_is_in_the_table() -> None:
 
 def test_every_option_of_a_container_is_offered_and_no_other() -> None:
     fields = set(ContainerOptions._fields) - {"image", "command"}  # type: ignore[attr-defined]
-    assert fields == set(_OPTIONS)
+    assert fields == set(container_options._OPTIONS)
+
+
+def test_every_option_of_a_build_is_offered_and_no_other() -> None:
+    fields = set(BuildOptions._fields) - {"context"}  # type: ignore[attr-defined]
+    assert fields == set(build_options._OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("line", "policy", "context"),
+    [
+        ("build .", "", "."),
+        ("build --pull .", "true", "."),
+        ("build --pull=never .", "never", "."),
+        ("build . --pull", "true", "."),
+        ("build --pull", "true", ""),
+        ("build --pull= .", "", "."),
+    ],
+)
+def test_an_option_may_stand_alone(line: str, policy: str, context: str, application: Any) -> None:
+    call = by_table(line.split())
+    assert call is not None
+    assert call == by_typer(application, line.split())
+    assert (call[-1]["pull"], call[-1]["context"]) == (policy, context)
 
 
 def test_every_adapter_explains_itself() -> None:
@@ -136,7 +170,7 @@ class Generator:
 
     @staticmethod
     def _parsed(text: str) -> tuple[str, list[str]]:
-        kind = text[0] if text[0] in "!*#" else ""
+        kind = text[0] if text[0] in parse.KINDS else ""
         return kind, text[len(kind) :].split(",")[1:]
 
     def line(self) -> list[str]:
@@ -167,6 +201,8 @@ class Generator:
                 return [name + self._bundled(long)]
             return [f"{name}={pick.choice(TRUTHS)}"]
         value = pick.choice(NUMBERS if kind == "#" else TEXTS)
+        if kind == "?" and pick.random() < 0.5:
+            return [name]
         styles = [[name, value], [f"{name}={value}"]]
         if not long:
             styles.append([name + value])

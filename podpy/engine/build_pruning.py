@@ -1,0 +1,196 @@
+"""``builder prune`` and ``buildx du``: what builds keep, and making room.
+
+Two kinds of things are kept: results of steps (``regular``: records that name a
+layer) and cache mounts (``exec.cachemount``: directories of ``RUN --mount=type=cache``).
+A layer that an image has too takes no room of its own: it is *shared*.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+from podpy import files, paths
+from podpy.build import cache
+from podpy.engine import image_removal, values
+from podpy.engine.context import Outcome
+from podpy.errors import PodpyError, StoreError, UsageError
+from podpy.records import record
+from podpy.storage import layers, manifests, names, staging
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from podpy.engine.context import Context
+    from podpy.paths import Store
+
+    Test = Callable[["Kept"], bool]
+
+REGULAR = "regular"
+MOUNT = "exec.cachemount"
+FILTERS = (
+    "description", "id", "immutable", "inuse", "mutable", "private", "shared", "type", "until",
+    "unused-for",
+)  # fmt: skip
+
+
+@record
+class Kept:
+    """Something builds keep.  ``keys`` are the cache's records, ``path`` a mount's directory."""
+
+    id: str
+    kind: str
+    description: str = ""
+    size: int = 0
+    created: float = 0.0
+    used: float = 0.0
+    shared: bool = False
+    keys: tuple[str, ...] = ()
+    path: str = ""
+
+
+def listed(ctx: Context, filters: Sequence[str] = ()) -> tuple[Kept, ...]:
+    """What builds keep and the filters let through, the least recently used first."""
+    tests = _tests(filters)
+    found = [*_results(ctx.store), *_mounts()]
+    chosen = [kept for kept in found if all(test(kept) for test in tests)]
+    return tuple(sorted(chosen, key=lambda kept: (kept.used, kept.id)))
+
+
+def prune(
+    ctx: Context, *, all: bool = False, filters: Sequence[str] = (), keep: str = ""
+) -> tuple[Outcome, ...]:
+    """Forget results and mounts and delete what they kept.
+
+    Without ``all`` what images share stays, as forgetting it wins no room.
+    ``keep`` is a size: the most recently used stay until they take that much.
+    """
+    room = values.size(keep, "--keep-storage") if keep else 0
+    candidates = [kept for kept in listed(ctx, filters) if all or not kept.shared]
+    total = sum(kept.size for kept in candidates)
+    done: list[Outcome] = []
+    for kept in candidates:
+        if room and total <= room:
+            break
+        total -= kept.size
+        done.append(_forget(ctx.store, kept))
+    image_removal.sweep(ctx.store)
+    return tuple(done)
+
+
+def _forget(store: Store, kept: Kept) -> Outcome:
+    for key in kept.keys:
+        cache.forget(store, key)
+    if kept.path:
+        try:
+            staging.discard(store, kept.path)
+        except (OSError, PodpyError) as error:
+            cause = error if isinstance(error, PodpyError) else StoreError(f"{kept.id}: {error}")
+            return Outcome(name=kept.id, error=cause)
+    return Outcome(name=kept.id, freed=0 if kept.shared else kept.size)
+
+
+# --- what there is -----------------------------------------------------------
+
+
+def _results(store: Store) -> Iterable[Kept]:
+    """One for each layer, whatever number of records leads to it; one for each record without."""
+    shared = _layers_of_images(store)
+    grouped: dict[str, list[cache.Entry]] = {}
+    for entry in cache.every(store):
+        grouped.setdefault(entry.diff_id or entry.key, []).append(entry)
+    for entries in grouped.values():
+        first = min(entries, key=lambda entry: entry.key)
+        yield Kept(
+            id=first.key[:25],
+            kind=REGULAR,
+            description=first.text,
+            size=_layer_size(store, first),
+            created=min(entry.created for entry in entries),
+            used=max(entry.used for entry in entries),
+            shared=first.diff_id in shared,
+            keys=tuple(entry.key for entry in entries),
+        )
+
+
+def _layers_of_images(store: Store) -> set[str]:
+    found: set[str] = set()
+    for name in names.read_all(store):
+        with suppress(PodpyError):  # a damaged image has no layers
+            found.update(manifests.load(store, name).diff_ids)
+    return found
+
+
+def _layer_size(store: Store, entry: cache.Entry) -> int:
+    """Bytes of the tree and of the blob beside it."""
+    if not entry.diff_id:
+        return 0
+    size = entry.blob.size if entry.blob else 0
+    with suppress(StoreError, ValueError, OSError):
+        size += layers.read(store, entry.diff_id).size
+    return size
+
+
+def mounts_directory() -> str:
+    return f"{paths.cache_home()}/build/mounts"
+
+
+def _mounts() -> Iterable[Kept]:
+    for name in files.list_directory(mounts_directory()):
+        path = f"{mounts_directory()}/{name}"
+        if not os.path.isdir(path):
+            continue
+        size, used = _measure(path)
+        yield Kept(
+            id=name[:25], kind=MOUNT, description="cached mount", size=size,
+            created=os.stat(path).st_ctime, used=used, path=path,
+        )  # fmt: skip
+
+
+def _measure(path: str) -> tuple[int, float]:
+    """Bytes below a directory and its latest change; what cannot be read counts nothing."""
+    size, latest = 0, os.stat(path).st_mtime
+    for directory, _, found in os.walk(path):
+        for name in found:
+            with suppress(OSError):
+                about = os.lstat(os.path.join(directory, name))
+                size += about.st_size
+                latest = max(latest, about.st_mtime)
+    return size, latest
+
+
+# --- filters -----------------------------------------------------------------
+
+
+def _tests(filters: Sequence[str]) -> list[Test]:
+    """Different keys must all match, of several values of one key any."""
+    wanted = values.filters(filters, FILTERS)
+    return [_any([_test(key, text) for text in texts]) for key, texts in wanted.items()]
+
+
+def _any(tests: list[Test]) -> Test:
+    return lambda kept: any(test(kept) for test in tests)
+
+
+def _test(key: str, text: str) -> Test:
+    option = f"--filter {key}"
+    if key in ("until", "unused-for"):
+        moment = values.moment(text, option, time.time())
+        return lambda kept: kept.used < moment
+    if key == "id":
+        return lambda kept: bool(text) and kept.id.startswith(text[:25])
+    if key == "description":
+        return lambda kept: text in kept.description
+    if key == "type":
+        if text not in (REGULAR, MOUNT):
+            raise UsageError(f"{option}: unknown type {text!r}", hint=f"{REGULAR} or {MOUNT}")
+        return lambda kept: kept.kind == text
+    asked = values.boolean(text, option)
+    if key in ("shared", "private"):
+        return lambda kept: kept.shared == (asked if key == "shared" else not asked)
+    if key == "inuse":
+        return lambda kept: not asked  # a running build holds what it uses by other means
+    is_mutable = asked if key == "mutable" else not asked
+    return lambda kept: (kept.kind == MOUNT) == is_mutable
