@@ -84,9 +84,7 @@ def _search(table: Sequence[tuple[int, Program]]) -> Program:
     return [(JUMP_NOT_LESS, 0, 1, table[middle][0]), (JUMP, 0, 0, len(low)), *low, *high]
 
 
-def by_architecture(
-    programs: Sequence[tuple[int, Program]], others: int = KILL_THREAD
-) -> Program:
+def by_architecture(programs: Sequence[tuple[int, Program]], others: int = KILL_THREAD) -> Program:
     """The program of the caller's architecture, with the call's number loaded.
 
     ``others`` is the answer to callers of an architecture that is not there.

@@ -44,6 +44,12 @@ class Call:
         self.arguments: tuple[int, ...] = fields[6:]
 
 
+def as_int(register: int) -> int:
+    """The ``int`` in a register."""
+    low = register & 0xFFFFFFFF
+    return low - (1 << 32) if low >> 31 else low
+
+
 class Listener:
     """The end at which calls arrive; owns the descriptor."""
 

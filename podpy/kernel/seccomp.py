@@ -15,7 +15,6 @@ import os
 from podpy import files, paths
 from podpy.errors import HostError, PodpyError
 from podpy.kernel import capabilities as caps
-from podpy.kernel import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +96,8 @@ def load_with_listener(program: bytes) -> int:
     Returns the listener's descriptor.  A call that waits is not interrupted by
     signals where the kernel knows how: one that is begun twice may find its own work.
     """
+    from podpy.kernel import libc  # imports ctypes
+
     try:
         return libc.seccomp_set_filter(program, _FLAG_NEW_LISTENER | _FLAG_WAIT_KILLABLE_RECV)
     except OSError:

@@ -19,9 +19,22 @@ from podpy.runtime.channel import Channel
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from typing import Protocol
 
     from podpy.runtime.launch import Network
     from podpy.runtime.spec import Plan
+
+    class Recorder(Protocol):
+        """Who answers the calls that the plan's filter ``recorder`` stops."""
+
+        def watch(self, init: int) -> None:
+            """Learn whose calls: pid of a first process that is in its root and waits for GO."""
+
+        def start(self, listener: int) -> int:
+            """Answer what comes on that descriptor in a child, whose pid is returned."""
+
+        def finish(self) -> None:
+            """Wait for that child, after all who could call have ended."""
 
 
 class Streams:
@@ -150,12 +163,20 @@ class Birth:
         finally:
             os.close(pidfd)
 
-    def go(self) -> None:
-        """Let I execute the command; returns when it has, raises why it could not."""
+    def go(self, recorder: Recorder | None = None) -> tuple[int, ...]:
+        """Let I execute the command; returns when it has, raises why it could not.
+
+        ``recorder`` is given where the plan has a filter for one; its processes are returned.
+        """
+        helpers: tuple[int, ...] = ()
         self._inner.send(channel.GO)
-        word, details, _ = self._inner.receive()
+        word, details, fds = self._inner.receive()
+        if word == channel.LISTENER and recorder:
+            helpers = (recorder.start(*fds),)
+            word, details, _ = self._inner.receive()
         if word == channel.FAILED:
             raise channel.revive(details)
+        return helpers
 
 
 def children() -> tuple[int, ...]:

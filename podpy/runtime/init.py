@@ -22,7 +22,7 @@ import stat
 import struct
 
 from podpy.errors import CannotInvoke, CommandNotFound, LaunchError
-from podpy.kernel import libc, mounts, netlink, process
+from podpy.kernel import libc, mounts, netlink, process, seccomp
 from podpy.runtime import channel, credentials, users
 from podpy.runtime.rootmount import RootMount
 
@@ -212,6 +212,9 @@ def _first_process(
         _enter_root(root, plan, steps)
         inner.send(channel.READY, who.home, made)
         inner.expect(channel.GO)
+        if plan.recorder:
+            steps("load the filter for records of owners")
+            inner.send(channel.LISTENER, fds=(seccomp.load_with_listener(plan.recorder),))
         execute(plan.process, who, stdio, steps, tty=plan.tty)
     except BaseException as error:
         inner.fail(steps.current, error)

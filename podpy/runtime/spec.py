@@ -148,6 +148,7 @@ class Plan:
     last of all; ``owned`` are the targets whose trees become the payload's user's.
     ``bridged``: S plugs the new network namespace into bridges, and is handed it.
     ``surveyed`` are the mount targets of which S is told what had to be made.
+    ``recorder`` is a BPF program loaded before the payload's own; S gets its listener.
     """
 
     rootfs: Rootfs
@@ -165,6 +166,7 @@ class Plan:
     loopback: bool = False
     bridged: bool = False
     surveyed: tuple[str, ...] = ()
+    recorder: bytes = b""
 
 
 def device_operations() -> list[Standard]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from podpy.model import ProcessIdentity
-    from podpy.runtime.birth import Standing
+    from podpy.runtime.birth import Recorder, Standing
     from podpy.runtime.spec import Plan
 
 _PATIENCE = 10.0  # seconds for fuse-overlayfs to write back what it holds
@@ -48,7 +48,8 @@ class Step:
 
     ``streams`` are descriptors of the command's standard streams; they stay
     the caller's.  ``limits`` are settings of its cgroup, ``cgroup_parent`` and
-    ``cgroup_manager`` as for containers.
+    ``cgroup_manager`` as for containers.  ``recorder`` goes with a plan that has
+    a filter for one.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Step:
     cgroup_parent: str = ""
     cgroup_manager: str = ""
     limits: Mapping[str, str] = EMPTY
+    recorder: Recorder | None = None
 
 
 @record
@@ -131,13 +133,18 @@ def _run(step: Step, directory: str) -> Ended:
     with born:
         standing = born.stand()
         guard = _Guard(step.plan.process.tie, standing.init, directory)
-        born.go()
+        if step.recorder:
+            step.recorder.watch(standing.init.pid)
+        recorders = born.go(step.recorder)
         code = _wait(standing)
     leaving = network.dismiss()
     guard.stop()
     _clear_away(
-        shares_pids=not step.plan.namespaces.new & libc.CLONE_NEWPID, but=(*others, *leaving)
+        shares_pids=not step.plan.namespaces.new & libc.CLONE_NEWPID,
+        but=(*others, *leaving, *recorders),
     )
+    if step.recorder:
+        step.recorder.finish()
     return Ended(code=code, stubs=standing.stubs, leaving=leaving)
 
 

@@ -117,6 +117,9 @@ class Ledger:
     def close(self) -> None:
         os.close(self._fd)
 
+    def fileno(self) -> int:
+        return self._fd
+
     def add(self, inode: int, uid: int, gid: int) -> None:
         files.write_all(self._fd, b"%d %d %d\n" % (inode, uid, gid))
 

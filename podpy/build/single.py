@@ -1,0 +1,326 @@
+"""Root's power over owners and devices where only one id is mapped, by record.
+
+A step on a host without subordinate ids runs under a second filter
+(:mod:`podpy.kernel.seccomp_single`).  The :class:`Recorder` answers what that
+stops, one call after the other: owners and device nodes are written down
+(:mod:`podpy.storage.single`), and told again to whoever asks.  What the kernel
+can do, it does: a ``chown`` is carried out as one to root, which also checks
+everything that a ``chown`` is checked for and clears set-id bits.
+
+The payload is hostile and may rename, unmap and kill while a call waits.  The
+recorder is root of the payload's user namespace, so it can do to files no more
+than the payload's root; it has made the payload's root directory its own, so
+that no path leads out of it, and follows no magic links.  It lies outside the
+payload's process and mount namespaces, and is not dumpable.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from podpy.build.sight import View
+from podpy.errors import LaunchError
+from podpy.kernel import libc, process, seccomp_single, statbuf
+from podpy.kernel.notify import Call, Listener, as_int
+from podpy.kernel.statbuf import Shown
+from podpy.storage import single
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEDGER = "owners"
+
+_PATH = libc.O_PATH | os.O_CLOEXEC
+_UNCHANGED = 0xFFFFFFFF
+_AT_SYMLINK_NOFOLLOW = 0x100
+_AT_EMPTY_PATH = 0x1000
+_SPECIAL_LIMIT = 1 << 16
+
+
+class Recorder:
+    """Answers the calls of one step, in a process of its own.
+
+    ``changes`` is the step's upper directory (the whole tree with the driver
+    ``vfs``), ``ledger`` the path of the list of owners that no attribute holds.
+    """
+
+    def __init__(self, changes: str, ledger: str) -> None:
+        self._changes = os.open(changes, _PATH | os.O_DIRECTORY)
+        self._ledger = single.Ledger(ledger)
+        self._namespace = self._root = -1
+        self._pid = 0
+
+    def watch(self, init: int) -> None:
+        """See :class:`podpy.runtime.birth.Recorder`."""
+        self._namespace = os.open(f"/proc/{init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        self._root = os.open(f"/proc/{init}/root", _PATH | os.O_DIRECTORY)
+
+    def start(self, listener: int) -> int:
+        """Begin to answer; the listener is closed here."""
+        self._pid = process.fork_child(lambda: self._run(listener))
+        for fd in (self._namespace, self._root, self._changes, listener):
+            os.close(fd)
+        self._ledger.close()
+        return self._pid
+
+    def finish(self) -> None:
+        """Wait until all is written down."""
+        if self._pid and process.wait(self._pid) != 0:
+            raise LaunchError("the process that records owners has died")
+
+    def _run(self, listener: int) -> int:
+        libc.setns(self._namespace, libc.CLONE_NEWUSER)
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)
+        libc.prctl(libc.PR_SET_PDEATHSIG, 9)
+        os.umask(0)
+        process.close_others((0, 1, 2, listener, self._root, self._changes, self._ledger.fileno()))
+        view = View(self._root)
+        _Answers(Listener(listener), view, self._changes, self._ledger).run()
+        return 0
+
+
+class _Answers:
+    """What each call means."""
+
+    def __init__(self, listener: Listener, view: View, changes: int, ledger: single.Ledger) -> None:
+        self._listener = listener
+        self._view = view
+        self._changes = changes
+        self._ledger = ledger
+        # Owners of what holds no attribute, by device and inode as the payload sees them.
+        self._special: dict[tuple[int, int], tuple[int, int]] = {}
+        self._held: list[int] = []
+        methods: dict[str, Callable[[Call], None]] = {
+            "chown": self._chown,
+            "lchown": self._lchown,
+            "fchown": self._fchown,
+            "fchownat": self._fchownat,
+            "mknod": self._mknod,
+            "mknodat": self._mknodat,
+            "stat": self._stat,
+            "lstat": self._lstat,
+            "fstat": self._fstat,
+            "newfstatat": self._newfstatat,
+            "statx": self._statx,
+        }
+        self._machine = os.uname().machine
+        self._methods = {
+            key: methods[name] for key, name in seccomp_single.calls(self._machine).items()
+        }
+
+    def run(self) -> None:
+        """Answer until nobody is left who could ask."""
+        listener, methods = self._listener, self._methods
+        while (call := listener.receive()) is not None:
+            try:
+                methods[call.architecture, call.number](call)
+            except OSError as error:
+                listener.answer(call, error=error.errno or errno.EIO)
+            except ValueError:  # a path with a zero byte or an impossible number
+                listener.answer(call, error=errno.EINVAL)
+
+    # --- chown(2) ------------------------------------------------------------
+
+    def _chown(self, call: Call) -> None:
+        self._own_path(call, libc.AT_FDCWD, *call.arguments[:3], flags=0)
+
+    def _lchown(self, call: Call) -> None:
+        self._own_path(call, libc.AT_FDCWD, *call.arguments[:3], flags=_AT_SYMLINK_NOFOLLOW)
+
+    def _fchown(self, call: Call) -> None:
+        number, uid, gid = call.arguments[:3]
+        self._own(call, self._view.descriptor(call, as_int(number)), uid, gid)
+
+    def _fchownat(self, call: Call) -> None:
+        directory, path, uid, gid, flags = call.arguments[:5]
+        self._own_path(call, as_int(directory), path, uid, gid, flags=as_int(flags))
+
+    def _own_path(
+        self, call: Call, directory: int, address: int, uid: int, gid: int, *, flags: int
+    ) -> None:
+        self._own(call, self._target(call, directory, address, flags), uid, gid)
+
+    def _target(self, call: Call, directory: int, address: int, flags: int) -> int:
+        empty = bool(flags & _AT_EMPTY_PATH)
+        path = b"" if empty and not address else self._view.text(call, address)
+        if path:
+            follow = not flags & _AT_SYMLINK_NOFOLLOW
+            return self._view.lookup(call, directory, path, follow=follow)
+        if not empty:
+            raise OSError(errno.ENOENT, "path")
+        if directory == libc.AT_FDCWD:
+            return self._view.of(call, "cwd")
+        return self._view.descriptor(call, directory)
+
+    def _own(self, call: Call, target: int, uid: int, gid: int) -> None:
+        """The target changes hands; its descriptor is closed."""
+        try:
+            if not self._listener.waits(call):
+                return
+            uid, gid = uid & _UNCHANGED, gid & _UNCHANGED
+            os.chown(f"{target}", -1 if uid == _UNCHANGED else 0, -1 if gid == _UNCHANGED else 0)
+            self._record(target, uid, gid)
+        finally:
+            os.close(target)
+        self._listener.answer(call)
+
+    def _record(self, target: int, uid: int, gid: int) -> None:
+        if _UNCHANGED in (uid, gid):
+            old = self._owner(target) or (0, 0)
+            uid = old[0] if uid == _UNCHANGED else uid
+            gid = old[1] if gid == _UNCHANGED else gid
+        if single.set_owner(f"{target}", uid, gid):
+            return
+        status = os.fstat(target)
+        key = (status.st_dev, status.st_ino)
+        if (uid, gid) == self._special.get(key, (0, 0)):
+            return
+        inode = self._upper_inode(target, status)
+        if inode:
+            self._ledger.add(inode, uid, gid)
+            if key not in self._special and len(self._held) < _SPECIAL_LIMIT:
+                # While it is held, no other file gets this inode.
+                self._held.append(os.dup(target))
+            self._special[key] = (uid, gid)
+
+    def _owner(self, target: int) -> tuple[int, int] | None:
+        found = single.owner(f"{target}")
+        if found is None and self._special:
+            status = os.fstat(target)
+            found = self._special.get((status.st_dev, status.st_ino))
+        return found
+
+    def _upper_inode(self, target: int, status: os.stat_result) -> int:
+        """The number of a file in the upper directory; 0 when it is not there.
+
+        A file that came up from a layer below shows that layer's number to the payload.
+        """
+        path = os.readlink(f"{target}").lstrip("/")
+        try:
+            found = libc.openat2(
+                self._changes,
+                path,
+                libc.O_PATH | os.O_NOFOLLOW,
+                resolve=libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS,
+            )
+        except OSError:
+            return 0
+        try:
+            upper = os.fstat(found)
+        finally:
+            os.close(found)
+        alike = (upper.st_mode, upper.st_size) == (status.st_mode, status.st_size)
+        return upper.st_ino if alike else 0
+
+    # --- mknod(2) ------------------------------------------------------------
+
+    def _mknod(self, call: Call) -> None:
+        path, mode, device = call.arguments[:3]
+        self._make(call, libc.AT_FDCWD, path, mode, device)
+
+    def _mknodat(self, call: Call) -> None:
+        directory, path, mode, device = call.arguments[:4]
+        self._make(call, as_int(directory), path, mode, device)
+
+    def _make(self, call: Call, directory: int, address: int, mode: int, device: int) -> None:
+        path = self._view.text(call, address)
+        head, slash, name = path.rpartition(b"/")
+        if not path:
+            raise OSError(errno.ENOENT, "path")
+        if name in (b"", b".", b".."):
+            raise OSError(errno.EEXIST, "path")
+        device = _device(device)
+        if device == 0 and stat.S_ISCHR(mode):
+            raise OSError(errno.EPERM, "path")  # overlayfs's own mark of a deletion
+        parent = self._view.lookup(call, directory, head + slash or b".", follow=True)
+        try:
+            permissions = mode & 0o7777 & ~self._view.umask(call)
+            if self._listener.waits(call):
+                _make_placeholder(parent, name, permissions, mode, device)
+                self._listener.answer(call)
+        finally:
+            os.close(parent)
+
+    # --- stat(2) -------------------------------------------------------------
+
+    def _stat(self, call: Call) -> None:
+        path, buffer = call.arguments[:2]
+        self._tell(call, (libc.AT_FDCWD, path, 0), buffer, self._pack_stat)
+
+    def _lstat(self, call: Call) -> None:
+        path, buffer = call.arguments[:2]
+        self._tell(call, (libc.AT_FDCWD, path, _AT_SYMLINK_NOFOLLOW), buffer, self._pack_stat)
+
+    def _fstat(self, call: Call) -> None:
+        number, buffer = call.arguments[:2]
+        self._tell(call, (as_int(number), 0, _AT_EMPTY_PATH), buffer, self._pack_stat)
+
+    def _newfstatat(self, call: Call) -> None:
+        directory, path, buffer, flags = call.arguments[:4]
+        self._tell(call, (as_int(directory), path, as_int(flags)), buffer, self._pack_stat)
+
+    def _statx(self, call: Call) -> None:
+        directory, path, flags, _, buffer = call.arguments[:5]
+        self._tell(call, (as_int(directory), path, as_int(flags)), buffer, statbuf.statx)
+
+    def _tell(
+        self,
+        call: Call,
+        place: tuple[int, int, int],
+        buffer: int,
+        pack: Callable[[Shown], bytes],
+    ) -> None:
+        """Nothing recorded: the kernel tells it.  Errors are the kernel's to tell as well."""
+        try:
+            target = self._target(call, *place)
+        except (OSError, ValueError):
+            self._listener.proceed(call)
+            return
+        try:
+            shown = self._shown(target)
+        finally:
+            os.close(target)
+        if shown is None:
+            self._listener.proceed(call)
+        elif self._listener.waits(call):
+            self._view.write(call, buffer, pack(shown))
+            self._listener.answer(call)
+
+    def _shown(self, target: int) -> Shown | None:
+        """A file's status as the payload shall see it; None where it is as it is."""
+        owner, node = self._owner(target), single.node(f"{target}")
+        if owner is None and node is None:
+            return None
+        status = os.fstat(target)
+        mode, device = status.st_mode, status.st_rdev
+        if node:
+            kind, major, minor = node
+            mode = stat.S_IMODE(mode) | (stat.S_IFBLK if kind == "block" else stat.S_IFCHR)
+            device = os.makedev(major, minor)
+        uid, gid = owner or (0, 0)
+        return Shown(status=status, uid=uid, gid=gid, mode=mode, device=device)
+
+    def _pack_stat(self, shown: Shown) -> bytes:
+        return statbuf.stat(shown, self._machine)
+
+
+def _device(number: int) -> int:
+    """The device of a system call, in the form of the C library."""
+    low = number & 0xFFFFFFFF
+    return os.makedev((low & 0xFFF00) >> 8, (low & 0xFF) | ((low >> 12) & 0xFFF00))
+
+
+def _make_placeholder(parent: int, name: bytes, permissions: int, mode: int, device: int) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+    made = os.open(name, flags, 0o600, dir_fd=parent)
+    try:
+        single.set_node(made, block=stat.S_ISBLK(mode), device=device)
+        os.fchmod(made, permissions)
+    except OSError as error:
+        os.unlink(name, dir_fd=parent)
+        raise OSError(errno.EPERM, "device") from error
+    finally:
+        os.close(made)
