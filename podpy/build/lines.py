@@ -70,16 +70,17 @@ def read(text: str, name: str, *, escape: str = "") -> Source:
     if lines[-1] == "":
         lines = lines[:-1]
     source = Source(name=name, lines=lines)
-    directives = {"escape": escape} if escape else _directives(source)
-    reader = _Reader(Source(name=name, lines=lines, directives=directives))
+    directives, header = ({"escape": escape}, 0) if escape else _directives(source)
+    reader = _Reader(Source(name=name, lines=lines, directives=directives), header)
     return Source(name=name, lines=lines, directives=directives, statements=reader.statements())
 
 
 # --- directives --------------------------------------------------------------
 
 
-def _directives(source: Source) -> dict[str, str]:
-    """The parser directives: the comment lines ``# name=value`` that open the file."""
+def _directives(source: Source) -> tuple[dict[str, str], int]:
+    """The comment lines ``# name=value`` that open the file, and the number of lines they take."""
+    header = 0
     found: dict[str, str] = {}
     for number, line in enumerate(source.lines, 1):
         if number == 1 and line.startswith("#!"):
@@ -94,7 +95,8 @@ def _directives(source: Source) -> dict[str, str]:
             hint = "the escape character is \\ or `"
             raise source.error(Problem(f"escape={value!a}", at=value, hint=hint), place)
         found[key] = value
-    return found
+        header = number
+    return found, header
 
 
 def _directive(line: str) -> tuple[str, str]:
@@ -113,9 +115,9 @@ def _directive(line: str) -> tuple[str, str]:
 class _Reader:
     """Walks the lines once."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, start: int) -> None:
         self._source = source
-        self._at = 0
+        self._at = start
 
     def statements(self) -> tuple[Statement, ...]:
         found: list[Statement] = []
@@ -127,6 +129,7 @@ class _Reader:
                 comments = [*comments, comment] if comment else []
                 self._at += 1
             elif not line:
+                comments = []
                 self._at += 1
             else:
                 found.append(self._statement(tuple(comments)))
