@@ -185,17 +185,4 @@ def spool(store: Store, source: int) -> int:
 
 def inflated(source: int) -> Iterator[bytes]:
     """The bytes of a descriptor, whatever they are compressed with."""
-    start = b""
-    while len(start) < inflate.LONGEST_MAGIC and (data := os.read(source, 1 << 20)):
-        start += data
-    decompressor = inflate.decompressor(inflate.kind_of(start))
-    stored = given = 0
-    data = start
-    while data:
-        stored += len(data)
-        for piece in decompressor.feed(data):
-            given += len(piece)
-            inflate.check_bomb("archive", stored, given)
-            yield piece
-        data = os.read(source, 1 << 20)
-    decompressor.finish()
+    return inflate.stream(iter(lambda: os.read(source, 1 << 20), b""))

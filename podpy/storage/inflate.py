@@ -7,13 +7,14 @@ zstd are layer formats of the OCI specification; whole archives come in all.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 
 from podpy.errors import HostError, ImageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 PIECE = 1 << 20
@@ -122,6 +123,23 @@ def check_bomb(what: str, stored: int, inflated: int) -> None:
         raise ImageError(
             f"{what}: {stored} bytes inflate to more than {inflated}: a decompression bomb"
         )
+
+
+def stream(chunks: Iterable[bytes], what: str = "archive") -> Iterator[bytes]:
+    """The bytes of a stream, whatever it is compressed with; ``what`` is for errors."""
+    start = b""
+    unread = iter(chunks)
+    while len(start) < LONGEST_MAGIC and (data := next(unread, b"")):
+        start += data
+    inflater = decompressor(kind_of(start))
+    stored = given = 0
+    for data in itertools.chain((start,), unread):
+        stored += len(data)
+        for piece in inflater.feed(data):
+            given += len(piece)
+            check_bomb(what, stored, given)
+            yield piece
+    inflater.finish()
 
 
 def decompressor(kind: str) -> Plain | _Framed:

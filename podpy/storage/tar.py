@@ -277,6 +277,18 @@ class Reader:
                 return [_decimal(line, "sparse map") for line in lines[1:wanted]]
 
 
+def is_header(block: bytes) -> bool:
+    """Whether an archive may begin with these bytes: a header, or the zeroes of an empty one."""
+    block = block[:BLOCK]
+    if len(block) < BLOCK or block == _ZEROES:
+        return len(block) == BLOCK
+    try:
+        _check(block)
+    except ImageError:
+        return False
+    return True
+
+
 def _check(header: bytes) -> None:
     """The header's checksum: the sum of its bytes with its own field as spaces.
 
