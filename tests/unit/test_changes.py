@@ -28,6 +28,13 @@ from podpy.errors import UsageError
         (["USER 5:6"], {"User": "5:6"}),
         (["STOPSIGNAL SIGINT"], {"StopSignal": "SIGINT"}),
         (["ONBUILD RUN x", "ONBUILD RUN y"], {"OnBuild": ["RUN x", "RUN y"]}),
+        (
+            ['SHELL ["/bin/ash", "-c"]', "CMD x"],
+            {"Shell": ["/bin/ash", "-c"], "Cmd": ["/bin/ash", "-c", "x"]},
+        ),
+        (["HEALTHCHECK NONE"], {"Healthcheck": {"Test": ["NONE"]}}),
+        (["ENV A=1", "ENV B=$A/2 C='$A'"], {"Env": ["A=1", "B=1/2", "C=$A"]}),
+        (["ENV=A=1"], {"Env": ["A=1"]}),
     ],
 )
 def test_instructions(given: list[str], expected: dict[str, Any]) -> None:
@@ -41,7 +48,22 @@ def test_the_configuration_given_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["RUN x", "COPY a b", "", "CMD", "ENV ", "EXPOSE http", "LABEL a='x", "FROM scratch"]
+    "bad",
+    [
+        "RUN x",
+        "COPY a b",
+        "",
+        "CMD",
+        "ENV ",
+        "EXPOSE http",
+        "LABEL a='x",
+        "FROM scratch",
+        "MAINTAINER me",
+        "ARG a",
+        "CMD a\nCMD b",
+        "ENV A=${",
+        "NO x",
+    ],
 )
 def test_what_changes_no_configuration(bad: str) -> None:
     with pytest.raises(UsageError):
