@@ -1,10 +1,11 @@
-"""What may be deleted, and what keeps it: names, containers, and imports under way.
+"""What may be deleted, and what keeps it: names, containers, the build cache, work under way.
 
 An import *pins* each layer and blob it relies on before it looks whether that is
 there: an empty file, named by digest, in its own directory below ``tmp/``.  The
-collector looks at names, containers and pins of living imports, and removes what
-none of them reaches.  Both sides hold ``locks/collect`` for that moment only,
-imports together (shared), the collector alone.
+collector looks at names, containers, records of the build cache and pins of
+living imports, and removes what none of them reaches.  Both sides hold
+``locks/collect`` for that moment only, imports together (shared), the collector
+alone.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import os
 
 from podpy import files
 from podpy.errors import ImageError, StoreError
-from podpy.storage import content, manifests, names, staging
+from podpy.records import replace
+from podpy.storage import content, manifests, names, packed, staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from podpy.model import Descriptor
     from podpy.paths import Store
+    from podpy.storage.names import Name
 
 
 class Pins:
@@ -66,13 +70,52 @@ def _named(store: Store) -> tuple[set[str], set[str]]:
             blobs.add(content.hex_of(name.index.digest))
         blobs.add(content.hex_of(name.manifest.digest))
         blobs.add(name.image)
-        try:
-            image = manifests.load(store, name)
-        except (ImageError, StoreError):
-            continue  # damaged: it reaches nothing more, and listing says so
-        blobs.update(content.hex_of(layer.digest) for layer in image.layers)
-        layers.update(content.hex_of(diff_id) for diff_id in image.diff_ids)
+        for manifest in (name.manifest, *_siblings(store, name)):
+            try:
+                image = manifests.load(store, replace(name, manifest=manifest))
+            except (ImageError, StoreError):
+                continue  # damaged: it reaches nothing more, and listing says so
+            blobs |= {content.hex_of(manifest.digest), image.id}
+            blobs.update(content.hex_of(layer.digest) for layer in image.layers)
+            layers.update(content.hex_of(diff_id) for diff_id in image.diff_ids)
     return blobs, layers
+
+
+def _siblings(store: Store, name: Name) -> tuple[Descriptor, ...]:
+    """The manifests for other platforms that came with a name that was made here."""
+    if not name.made or name.index is None:
+        return ()
+    try:
+        data = content.read_blob(store, name.index.digest)
+        return manifests.index_entries(manifests.parse(data, "image index"))
+    except (ImageError, StoreError):
+        return ()
+
+
+def _cached(store: Store) -> tuple[set[str], set[str]]:
+    """The digits of the blobs and of the layers that records of the build cache name."""
+    blobs: set[str] = set()
+    layers: set[str] = set()
+    for part in files.list_directory(f"{store.root}/build"):
+        for entry in files.list_directory(f"{store.root}/build/{part}"):
+            try:
+                values = files.read_json(f"{store.root}/build/{part}/{entry}")
+                if values["diff_id"]:
+                    layers.add(content.hex_of(values["diff_id"]))
+                    blobs.add(content.hex_of(values["blob"]["digest"]))
+            except (OSError, ImageError, StoreError, KeyError, TypeError):
+                continue  # gone meanwhile, or damaged: no build will find it either
+    return blobs, layers
+
+
+def _packed(store: Store, layers: Iterable[str]) -> set[str]:
+    """The digits of the compressed blobs that layers are remembered to have been pushed as."""
+    found = set()
+    for digits in layers:
+        blob = packed.read(store, f"sha256:{digits}")
+        if blob is not None:
+            found.add(content.hex_of(blob.digest))
+    return found
 
 
 def collect(store: Store, in_use: Callable[[], Iterable[str]]) -> list[str]:
@@ -88,7 +131,9 @@ def collect(store: Store, in_use: Callable[[], Iterable[str]]) -> list[str]:
     with files.lock(f"{store.locks}/collect"):
         pinned = _pinned(store)
         blobs, layers = _named(store)
-        layers |= _digits(in_use())
+        cached_blobs, cached_layers = _cached(store)
+        layers |= _digits(in_use()) | cached_layers
+        blobs |= cached_blobs | _packed(store, layers)
         for directory, wanted in ((store.blobs, blobs), (store.layers, layers)):
             for digits in files.list_directory(directory):
                 if digits not in wanted and digits not in pinned:

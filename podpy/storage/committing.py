@@ -20,7 +20,6 @@ from podpy import files, records
 from podpy.errors import PodpyError
 from podpy.kernel import process, userns
 from podpy.storage import changes, content, diff, layers, manifests, overlay, staging, unpacker
-from podpy.storage.content import hex_of
 from podpy.storage.layers import Layer
 
 TYPE_CHECKING = False
@@ -223,25 +222,3 @@ def _sync(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def is_loose(layer: Layer) -> bool:
-    """Whether a power failure may have damaged the blob too: made in an earlier boot, unsynced."""
-    return not layer.synced and layer.boot != process.current_boot()
-
-
-def verify(store: Store, layer: Layer) -> bool:
-    """Whether the blob of a layer is what its name says."""
-    import hashlib
-
-    made = hashlib.sha256()
-    try:
-        fd = content.open_blob(store, layer.stored.digest)
-    except PodpyError:
-        return False
-    try:
-        while data := os.read(fd, _PIECE):
-            made.update(data)
-    finally:
-        os.close(fd)
-    return made.hexdigest() == hex_of(layer.stored.digest)

@@ -40,7 +40,8 @@ class Name:
 
     ``image`` is the image's id (64 digits).  ``index`` is the image index the
     manifest was chosen from, if there was one.  ``created`` is when the name
-    was given.
+    was given.  ``made`` says that this store made the image: all images of its
+    index are here, and its plain layers are compressed when it is pushed.
     """
 
     version: int = VERSION
@@ -49,6 +50,7 @@ class Name:
     index: Descriptor | None = None
     image: str
     created: float = 0.0
+    made: bool = False
     _nested = {"manifest": Descriptor, "index": Descriptor}
 
     @property

@@ -8,6 +8,10 @@ lost power shows what it did not write as missing or shorter files.  If names
 and bytes are as many as they were, everything is on disk and the layer is
 *settled* for good (a file of that name beside the tree); if not, it is unpacked
 again from its blob.
+
+A layer of a build whose image was never published has an archive that nobody
+synced either: it is believed when all bytes of that have their digest, and
+removed otherwise, for the next build to make it again.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import os
 from podpy import files
 from podpy.errors import PodpyError, StoreError
 from podpy.kernel import process, userns
-from podpy.storage import importer, layers, staging, usage
+from podpy.storage import content, importer, layers, staging, usage
 from podpy.storage.content import hex_of
 
 TYPE_CHECKING = False
@@ -35,6 +39,8 @@ def settle(store: Store, layer: Layer) -> None:
     """
     digits = hex_of(layer.diff_id)
     with files.lock(f"{store.locks}/layer.{digits}"):
+        if not layer.synced and not _is_intact(store, layer):
+            _remove(store, layer)
         if not os.path.exists(f"{store.layers}/{digits}/{MARK}") and not _is_whole(store, layer):
             _restore(store, layer)
         files.write_atomic(f"{store.layers}/{digits}/{MARK}", b"")
@@ -48,6 +54,32 @@ def _is_whole(store: Store, layer: Layer) -> bool:
         return 0 if usage.measure(root) == (layer.size, layer.inodes) else 1
 
     return process.wait(userns.fork_mapped(compare, mount_ns=False)) == 0
+
+
+def _is_intact(store: Store, layer: Layer) -> bool:
+    """Whether the archive of a layer is what its name says."""
+    import hashlib
+
+    made = hashlib.sha256()
+    try:
+        fd = content.open_blob(store, layer.stored.digest)
+    except StoreError:
+        return False
+    try:
+        while data := os.read(fd, 1 << 20):
+            made.update(data)
+    finally:
+        os.close(fd)
+    return made.hexdigest() == hex_of(layer.stored.digest)
+
+
+def _remove(store: Store, layer: Layer) -> None:
+    staging.discard(store, layers.path_of(store, layer.diff_id))
+    staging.discard(store, content.blob_path(store, layer.stored.digest))
+    raise StoreError(
+        f"layer {layer.diff_id}: its archive was lost when the machine went down",
+        hint="build the image again",
+    )
 
 
 def _restore(store: Store, layer: Layer) -> None:
