@@ -31,8 +31,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEDGER = "owners"
-
 _PATH = libc.O_PATH | os.O_CLOEXEC
 _UNCHANGED = 0xFFFFFFFF
 _AT_SYMLINK_NOFOLLOW = 0x100
@@ -49,7 +47,7 @@ class Recorder:
 
     def __init__(self, changes: str, ledger: str) -> None:
         self._changes = os.open(changes, _PATH | os.O_DIRECTORY)
-        self._ledger = single.Ledger(ledger)
+        self._ledger = single.Ledger(ledger, self._changes)
         self._namespace = self._root = -1
         self._pid = 0
 
@@ -77,18 +75,16 @@ class Recorder:
         libc.prctl(libc.PR_SET_PDEATHSIG, 9)
         os.umask(0)
         process.close_others((0, 1, 2, listener, self._root, self._changes, self._ledger.fileno()))
-        view = View(self._root)
-        _Answers(Listener(listener), view, self._changes, self._ledger).run()
+        _Answers(Listener(listener), View(self._root), self._ledger).run()
         return 0
 
 
 class _Answers:
     """What each call means."""
 
-    def __init__(self, listener: Listener, view: View, changes: int, ledger: single.Ledger) -> None:
+    def __init__(self, listener: Listener, view: View, ledger: single.Ledger) -> None:
         self._listener = listener
         self._view = view
-        self._changes = changes
         self._ledger = ledger
         # Owners of what holds no attribute, by device and inode as the payload sees them.
         self._special: dict[tuple[int, int], tuple[int, int]] = {}
@@ -178,9 +174,7 @@ class _Answers:
         key = (status.st_dev, status.st_ino)
         if (uid, gid) == self._special.get(key, (0, 0)):
             return
-        inode = self._upper_inode(target, status)
-        if inode:
-            self._ledger.add(inode, uid, gid)
+        if self._ledger.add(os.readlink(f"{target}").lstrip("/"), status, uid, gid):
             if key not in self._special and len(self._held) < _SPECIAL_LIMIT:
                 # While it is held, no other file gets this inode.
                 self._held.append(os.dup(target))
@@ -192,28 +186,6 @@ class _Answers:
             status = os.fstat(target)
             found = self._special.get((status.st_dev, status.st_ino))
         return found
-
-    def _upper_inode(self, target: int, status: os.stat_result) -> int:
-        """The number of a file in the upper directory; 0 when it is not there.
-
-        A file that came up from a layer below shows that layer's number to the payload.
-        """
-        path = os.readlink(f"{target}").lstrip("/")
-        try:
-            found = libc.openat2(
-                self._changes,
-                path,
-                libc.O_PATH | os.O_NOFOLLOW,
-                resolve=libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS,
-            )
-        except OSError:
-            return 0
-        try:
-            upper = os.fstat(found)
-        finally:
-            os.close(found)
-        alike = (upper.st_mode, upper.st_size) == (status.st_mode, status.st_size)
-        return upper.st_ino if alike else 0
 
     # --- mknod(2) ------------------------------------------------------------
 

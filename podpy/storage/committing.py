@@ -19,12 +19,22 @@ import time
 from podpy import files, records
 from podpy.errors import PodpyError
 from podpy.kernel import process, userns
-from podpy.storage import changes, content, diff, layers, manifests, overlay, staging, unpacker
+from podpy.storage import (
+    changes,
+    content,
+    diff,
+    layers,
+    manifests,
+    overlay,
+    single,
+    staging,
+    unpacker,
+)
 from podpy.storage.layers import Layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, Protocol
 
     from podpy.model import Descriptor
@@ -81,7 +91,7 @@ def commit(store: Store, pins: Pins, upper: Upper, *, timestamp: int | None = No
         synced=False,
         created=time.time(),
     )
-    _publish(store, layer, upper)
+    _publish(store, layer, upper, summary["records"])
     return layer
 
 
@@ -146,8 +156,6 @@ def _write_upper(
     upper: Upper, out: int, lower: tuple[str, ...], timestamp: int | None
 ) -> dict[str, Any]:
     """In the child: write the archive, then delete all that is beside the tree."""
-    known = f"{upper.directory}/{RECORDS}"
-    recorded = files.read_json(known) if os.path.exists(known) else ()
     if upper.driver == "vfs":
         changes.reduce(upper.changes, lower, changes.marked(upper.directory))
     root = os.open(upper.changes, files.O_DIR)
@@ -157,11 +165,11 @@ def _write_upper(
         lower=lower,
         timestamp=timestamp,
         dotted=upper.driver != "overlay",
-        records=recorded,
+        owners=single.read_ledger(f"{upper.directory}/{single.LEDGER}"),
     )
     os.close(out)
     for name in os.listdir(upper.directory):
-        if name not in (os.path.basename(upper.changes), RECORDS):
+        if name != os.path.basename(upper.changes):
             files.remove_tree(f"{upper.directory}/{name}")
     return summary
 
@@ -180,10 +188,14 @@ def enlarge(pipe: int) -> None:
         pass  # the user's quota of pipe buffers is used up: slower, not wrong
 
 
-def _publish(store: Store, layer: Layer, upper: Upper) -> None:
+def _publish(
+    store: Store, layer: Layer, upper: Upper, recorded: Sequence[Mapping[str, Any]]
+) -> None:
     """Give the directory its place; somebody else's tree of the same layer is as good."""
     # Within its parent: a directory that the step gave to somebody else cannot be moved further.
     os.rename(upper.changes, f"{upper.directory}/diff")
+    if recorded:
+        files.write_json(f"{upper.directory}/{RECORDS}", recorded)
     files.write_json(f"{upper.directory}/layer.json", records.to_dict(layer))
     place = layers.path_of(store, layer.diff_id)
     try:

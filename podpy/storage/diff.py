@@ -22,13 +22,13 @@ import os
 import stat
 
 from podpy.errors import ImageError
-from podpy.storage import extract, headers
+from podpy.storage import extract, headers, single
 from podpy.storage.below import OPAQUE, OPAQUE_XATTRS, WHITEOUT, Below, is_marked, is_whiteout
 from podpy.storage.stream import Stream, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 _CAPABILITY = "security.capability"
@@ -46,7 +46,7 @@ def write(
     lower: Sequence[str] = (),
     timestamp: int | None = None,
     dotted: bool = False,
-    records: Iterable[Mapping[str, Any]] = (),
+    owners: Mapping[int, tuple[int, int]] | None = None,
 ) -> dict[str, Any]:
     """Write the upper directory ``upper`` to the descriptor ``out`` as a layer's archive.
 
@@ -55,20 +55,22 @@ def write(
     ``dotted``: files called ``.wh.*`` are deletions (fuse-overlayfs writes them),
     and are respelled in the tree as the kernel does; elsewhere nobody could tell
     them from deletions, which is an error.
-    ``records`` say what a tree with a single id cannot hold (as in
-    :attr:`podpy.storage.extract.Extractor.records`).
+    ``owners`` are those of links and FIFOs by inode number, where only one id is
+    mapped; those of files are beside them (:mod:`podpy.storage.single`).
 
     Returns ``size`` and ``inodes`` of the tree (as ``usage.measure``),
-    ``entries`` of the archive and how the tree spells ``whiteouts``.
+    ``entries`` of the archive, how the tree spells ``whiteouts``, and ``records``
+    of the owners (as :attr:`podpy.storage.extract.Extractor.records`).
     """
     with Below(lower) as below:
-        layer = _Layer(out, below, timestamp, dotted, records)
+        layer = _Layer(out, below, timestamp, dotted, owners or {})
         layer.run(upper)
     return {
         "size": layer.size,
         "inodes": layer.names,
         "entries": layer.entries,
         "whiteouts": layer.whiteouts,
+        "records": layer.records,
     }
 
 
@@ -104,13 +106,14 @@ class _Layer(Stream):
         below: Below,
         timestamp: int | None,
         dotted: bool,
-        records: Iterable[Mapping[str, Any]],
+        owners: Mapping[int, tuple[int, int]],
     ) -> None:
         super().__init__(out, timestamp)
         self._below = below
         self._dotted = dotted
-        self._links: dict[int, bytes] = {}
-        self._records = {os.fsencode(str(record["path"])): record for record in records}
+        self._links: dict[int, tuple[bytes, tuple[int, int]]] = {}
+        self._owners = owners
+        self.records: list[dict[str, Any]] = []
         self.size = self.names = 0
         self.whiteouts = "device"
 
@@ -133,8 +136,6 @@ class _Layer(Stream):
                     self._other(fd, way[-1], spelled, name, status)
         finally:
             os.close(fd)
-        for path in sorted(self._records):
-            self._device(path, self._records[path])
         self.finish()
 
     # --- directories ---------------------------------------------------------
@@ -143,7 +144,7 @@ class _Layer(Stream):
         """The top directory has a member only where it is not what unpacking makes of itself."""
         status = os.fstat(fd)
         names = os.listxattr(fd)
-        owner, mode = self._owner(b"", status, fd, names), stat.S_IMODE(status.st_mode)
+        owner, mode = _owner(status, fd, names), stat.S_IMODE(status.st_mode)
         xattrs = _attributes(fd, names)
         if xattrs or owner != (0, 0) or mode != 0o755:
             self._member(b"./", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
@@ -156,7 +157,7 @@ class _Layer(Stream):
     ) -> _Directory:
         path = parent.path + name
         names = os.listxattr(fd)
-        owner, mode = self._owner(path, status, fd, names), stat.S_IMODE(status.st_mode)
+        owner, mode = _owner(status, fd, names), stat.S_IMODE(status.st_mode)
         xattrs = _attributes(fd, names) if names else None
         self._member(path + b"/", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
         inner = _Directory(path + b"/", parent.shows)
@@ -254,11 +255,15 @@ class _Layer(Stream):
             self._special(directory, name, path, status)
 
     def _is_linked(self, path: bytes, status: os.stat_result) -> bool:
-        """Write a hard link to a file that was written before."""
-        first = self._links.setdefault(status.st_ino, path)
-        if first is path:
+        """Write a hard link to a file that was written before.
+
+        With its owner: there are programs that give it to the file once more.
+        """
+        known = self._links.get(status.st_ino)
+        if known is None:
             return False
-        mode, owner = stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
+        first, owner = known
+        mode = stat.S_IMODE(status.st_mode)
         self._member(path, headers.HARD_LINK, mode, owner, self.time(status), link=first)
         return True
 
@@ -268,12 +273,16 @@ class _Layer(Stream):
             size = status.st_size
             self.size += size
             names = os.listxattr(fd)
-            if names or self._records:
-                owner = self._owner(path, status, fd, names)
-                xattrs = _attributes(fd, names)
+            if names:
+                owner, xattrs = _owner(status, fd, names), _attributes(fd, names)
             else:
                 owner, xattrs = (status.st_uid, status.st_gid), None
+            if status.st_nlink > 1:
+                self._links[status.st_ino] = path, owner
             mode, time = status.st_mode & 0o7777, self.time(status)
+            if single.NODE in names and (node := single.node(fd)):
+                self._member(path, _DEVICES[node[0]], mode, owner, time, device=node[1:])
+                return
             self._member(path, headers.REGULAR, mode, owner, time, size=size, xattrs=xattrs)
             if size:
                 self.content(fd, size, path)
@@ -283,7 +292,12 @@ class _Layer(Stream):
             os.close(fd)
 
     def _special(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
-        owner = self._owner(path, status, -1, ())
+        owner = status.st_uid, status.st_gid
+        if status.st_ino in self._owners:
+            owner = self._owners[status.st_ino]
+            self._record(path, status, owner)
+        if status.st_nlink > 1:
+            self._links[status.st_ino] = path, owner
         mode, kind, link = stat.S_IMODE(status.st_mode), headers.FIFO, b""
         device = None
         if stat.S_ISLNK(status.st_mode):
@@ -295,26 +309,20 @@ class _Layer(Stream):
         self._member(path, kind, mode, owner, self.time(status), link=link, device=device)
         self._stamp(directory, name)
 
-    def _device(self, path: bytes, record: Mapping[str, Any]) -> None:
-        """A device node that this host's users cannot make, from the layer's records."""
-        kind = _DEVICES.get(record["type"])
-        if kind is None:
-            return  # the owner of something that is there
-        mtime = record["mtime"] // 1_000_000_000 if self._timestamp is None else self._timestamp
-        owner, device = (record["uid"], record["gid"]), (record["major"], record["minor"])
-        self._member(path, kind, record["mode"], owner, mtime, device=device)
-
-    def _owner(
-        self, path: bytes, status: os.stat_result, fd: int, names: Sequence[str]
-    ) -> tuple[int, int]:
-        """Who a file shall belong to: written beside it where only one id is mapped."""
-        if extract.OWNER_XATTR in names:
-            uid, _, gid = os.getxattr(fd, extract.OWNER_XATTR).partition(b":")
-            return int(uid), int(gid)
-        record = self._records.get(path) if self._records else None
-        if record is not None and record["type"] not in _DEVICES:
-            return record["uid"], record["gid"]
-        return status.st_uid, status.st_gid
+    def _record(self, path: bytes, status: os.stat_result, owner: tuple[int, int]) -> None:
+        """Remember an owner by path: the tree alone cannot tell it."""
+        self.records.append(
+            {
+                "path": os.fsdecode(path),
+                "type": "symlink" if stat.S_ISLNK(status.st_mode) else "fifo",
+                "mode": stat.S_IMODE(status.st_mode),
+                "uid": owner[0],
+                "gid": owner[1],
+                "major": 0,
+                "minor": 0,
+                "mtime": status.st_mtime_ns,
+            }
+        )
 
     def _stamp(self, directory: int, name: bytes) -> None:
         if self._timestamp is not None:
@@ -336,6 +344,12 @@ def _open(directory: int, name: bytes) -> int:
         return os.open(name, _O_READ | os.O_NOATIME, dir_fd=directory)
     except PermissionError:  # not ours, or a file system that does not know us
         return os.open(name, _O_READ, dir_fd=directory)
+
+
+def _owner(status: os.stat_result, fd: int, names: Sequence[str]) -> tuple[int, int]:
+    """Who a file shall belong to: written beside it where only one id is mapped."""
+    recorded = single.owner(fd) if single.OWNER in names else None
+    return recorded or (status.st_uid, status.st_gid)
 
 
 def _attributes(fd: int, names: Sequence[str]) -> dict[bytes, bytes]:

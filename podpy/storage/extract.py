@@ -21,7 +21,7 @@ import stat
 from podpy import files
 from podpy.errors import ImageError, PodpyError
 from podpy.records import record
-from podpy.storage import tar
+from podpy.storage import single, tar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from podpy.storage.tar import Entry, Reader
 
 OPAQUE_XATTR = "user.overlay.opaque"
-OWNER_XATTR = "user.podpy.owner"
+OWNER_XATTR = single.OWNER
 _WHITEOUT = b".wh."
 _WHITEOUT_META = b".wh..wh."
 _OPAQUE = b".wh..wh..opq"
@@ -58,6 +58,12 @@ class Extractor:
     makes no such device (before Linux 5.8, which has no overlayfs for us either;
     fuse-overlayfs reads both).
     """
+
+    #: In an empty tree everything is root's from the start; elsewhere a directory
+    #: may hand its group down.
+    owns_all = False
+    #: Names of whiteouts mean deletions.
+    layered = True
 
     def __init__(
         self,
@@ -114,7 +120,7 @@ class Extractor:
         if b"\0" in path or b"\0" in entry.link:
             raise ImageError(f"layer: a name with a zero byte: {path[:200]!r}")
         head, _, name = path.rpartition(b"/")
-        if name.startswith(_WHITEOUT):
+        if self.layered and name.startswith(_WHITEOUT):
             self._whiteout(head, name)
         elif entry.kind == tar.DIRECTORY:
             self._directory(path, head, name, entry)
@@ -194,7 +200,7 @@ class Extractor:
         self._forget()
 
     def _finish_directory(self, fd: int, entry: Entry) -> None:
-        if entry.uid or entry.gid:
+        if entry.uid or entry.gid or self.owns_all:
             self._own(fd, entry)
         os.fchmod(fd, entry.mode)
         for name, value in entry.xattrs.items():
@@ -216,7 +222,7 @@ class Extractor:
                 _write_sparse(fd, reader, entry)
             elif entry.size:
                 _write_whole(fd, reader)
-            if entry.uid or entry.gid:
+            if entry.uid or entry.gid or self.owns_all:
                 self._own(fd, entry)
             if mode & 0o7000:
                 os.fchmod(fd, mode)  # after chown and write, which clear these bits
@@ -246,7 +252,7 @@ class Extractor:
         except FileExistsError:
             self._clear(parent, path)
             os.symlink(entry.link, name, dir_fd=parent)
-        if entry.uid or entry.gid:
+        if entry.uid or entry.gid or self.owns_all:
             self._own_at(parent, name, entry)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
 
@@ -258,7 +264,7 @@ class Extractor:
             return
         name = path[path.rfind(b"/") + 1 :]
         os.mkfifo(name, entry.mode & 0o777, dir_fd=parent)
-        if entry.uid or entry.gid:
+        if entry.uid or entry.gid or self.owns_all:
             self._own_at(parent, name, entry)
         # chmod(2) follows links, but this FIFO was made just now in a tree of our own.
         os.chmod(name, entry.mode, dir_fd=parent)

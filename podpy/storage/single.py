@@ -17,10 +17,12 @@ import errno
 import os
 
 from podpy import files
+from podpy.kernel import libc
 from podpy.records import record
 
 OWNER = "user.podpy.owner"
 NODE = "user.podpy.node"
+LEDGER = "owners"  # beside an upper directory
 _KINDS = {"c": "character", "b": "block"}
 _MAX_ID = 0xFFFFFFFE
 
@@ -105,23 +107,47 @@ def _parsed_owner(text: bytes) -> tuple[int, int] | None:
 
 
 class Ledger:
-    """The owners of links, FIFOs and sockets of one upper directory: a line for each change.
+    """The owners of links, FIFOs and sockets among a step's changes: a line for each.
 
-    An inode number means nothing once its file is gone: whoever adds lines holds
-    the inodes (:meth:`add`) until nobody makes files there any more.
+    ``changes`` is a descriptor of the upper directory.  A file is named by its
+    inode there, which no renaming changes.  Whoever adds lines while others
+    make files holds the file: a number means nothing once its file is gone.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, changes: int) -> None:
+        self._changes = changes
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def close(self) -> None:
-        os.close(self._fd)
 
     def fileno(self) -> int:
         return self._fd
 
-    def add(self, inode: int, uid: int, gid: int) -> None:
-        files.write_all(self._fd, b"%d %d %d\n" % (inode, uid, gid))
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def add(self, path: str, status: os.stat_result, uid: int, gid: int) -> bool:
+        """Record the owner of what lies at ``path`` (relative to the root); False if it does not.
+
+        ``status`` is what the merged file system tells of it.  A file that came
+        up from a layer below goes by that layer's number there.
+        """
+        inode = self._inode(path, status)
+        if inode:
+            files.write_all(self._fd, b"%d %d %d\n" % (inode, uid, gid))
+        return bool(inode)
+
+    def _inode(self, path: str, status: os.stat_result) -> int:
+        flags = libc.O_PATH | os.O_NOFOLLOW
+        resolve = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS
+        try:
+            found = libc.openat2(self._changes, path, flags, resolve=resolve)
+        except OSError:
+            return 0
+        try:
+            upper = os.fstat(found)
+        finally:
+            os.close(found)
+        alike = (upper.st_mode, upper.st_size) == (status.st_mode, status.st_size)
+        return upper.st_ino if alike else 0
 
 
 def read_ledger(path: str) -> dict[int, tuple[int, int]]:
