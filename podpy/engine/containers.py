@@ -145,7 +145,7 @@ def _create(ctx: Context, options: ContainerOptions, progress: Progress | None) 
     if options.replace and not options.name:
         raise UsageError("--replace: needs --name")
     image = _image(ctx, options, progress)
-    plan = draft.build(options, image, ctx.config, _surroundings(ctx))
+    plan = draft.build(options, image, ctx.config, surroundings(ctx))
     if plan.record.log.driver == "journald":
         from podpy.engine import streams
 
@@ -285,7 +285,7 @@ class _Sources:
 # --- what the options are read against ---------------------------------------
 
 
-def _surroundings(ctx: Context) -> Surroundings:
+def surroundings(ctx: Context) -> Surroundings:
     store = ctx.store
 
     def lookup(name: str) -> ContainerRecord:
