@@ -1,0 +1,171 @@
+"""From a RUN to the plan of its container: the record, the files made for it, the mounts."""
+
+from __future__ import annotations
+
+import os
+
+from podpy import files
+from podpy.build import inside
+from podpy.kernel import libc, userns
+from podpy.kernel.mounts import Bind, Symlink
+from podpy.netmodel import NetworkMode
+from podpy.records import record, replace
+from podpy.runtime import network, payload, spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from podpy.build.bench import Bench
+    from podpy.build.inside import Upper
+    from podpy.build.model import RunWork
+    from podpy.build.mounts import Mounts
+    from podpy.build.running import Settings
+    from podpy.kernel.mounts import Operation
+    from podpy.model import ContainerRecord
+
+#: The same in every build: a host name is a thing that commands write into files.
+HOSTNAME = "podpy-build"
+
+_NEW = {
+    "pid_mode": libc.CLONE_NEWPID,
+    "ipc_mode": libc.CLONE_NEWIPC,
+    "uts_mode": libc.CLONE_NEWUTS,
+    "cgroup_mode": libc.CLONE_NEWCGROUP,
+}
+
+
+@record
+class Made:
+    """A step's record and plan; ``directory`` is for what its helpers need."""
+
+    record: ContainerRecord
+    plan: spec.Plan
+    directory: str
+
+
+def make(
+    work: RunWork, settings: Settings, bench: Bench, upper: Upper, mounts: Mounts,
+    *, argv: tuple[str, ...], env: tuple[str, ...],
+) -> Made:  # fmt: skip
+    """Everything that M and I need."""
+    directory = bench.place()
+    made = replace(
+        _isolated(settings.template, settings.isolation, work.instruction.network),
+        id=os.urandom(32).hex(),
+        argv=argv,
+        env=env,
+        user=work.user,
+        working_dir=work.working_dir,
+    )
+    return Made(record=made, plan=_plan(made, bench, upper, mounts, directory), directory=directory)
+
+
+def _isolated(template: ContainerRecord, isolation: str, wanted: str) -> ContainerRecord:
+    """The record with the namespaces that this step gets."""
+    if wanted in ("none", "host"):
+        template = replace(template, network=NetworkMode(kind=wanted), networks=())
+    if isolation != "chroot":
+        return template
+    # For hosts that allow nothing but user and mount namespaces.
+    return replace(
+        template,
+        network=NetworkMode(kind="host"),
+        networks=(),
+        pid_mode="host",
+        ipc_mode="host",
+        uts_mode="host",
+        cgroup_mode="host",
+    )
+
+
+def _namespaces(made: ContainerRecord) -> spec.Namespaces:
+    new = libc.CLONE_NEWNS | libc.CLONE_NEWUSER
+    if made.network.kind != "host":
+        new |= libc.CLONE_NEWNET
+    for field, flag in _NEW.items():
+        if getattr(made, field) != "host":
+            new |= flag
+    return spec.Namespaces(new=new)
+
+
+def _plan(
+    made: ContainerRecord, bench: Bench, upper: Upper, mounts: Mounts, directory: str
+) -> spec.Plan:
+    namespaces = _namespaces(made)
+    id_map = userns.root_map()
+    own_network = bool(namespaces.new & libc.CLONE_NEWNET)
+    first, last = spec.operations(
+        made,
+        owns_network=own_network,
+        new_network=own_network,
+        volume_paths={},
+        files={},
+        overlays=_overlays(made, directory),
+        gid_count=sum(extent.count for extent in id_map.gid),
+    )
+    standard = spec.covered(
+        (each for each in first if not isinstance(each, Symlink) or each.link != "/etc/mtab"),
+        (),
+    )
+    own = _files(made, directory, mounts.targets)
+    operations: tuple[Operation, ...] = (*standard, *mounts.operations, *own)
+    return spec.Plan(
+        rootfs=inside.rootfs(bench.store, bench.driver, upper),
+        namespaces=namespaces,
+        id_map=id_map,
+        operations=operations,
+        late_operations=tuple(last),
+        owned=tuple(m.destination for m in spec.in_order(made.mounts) if "U" in m.options),
+        hostname=_hostname(made) if namespaces.new & libc.CLONE_NEWUTS else "",
+        process=payload.process_of(made, may_set_groups=not id_map.is_single),
+        loopback=own_network,
+        bridged=made.network.kind == "bridge",
+        surveyed=(*_targets(standard), *mounts.targets, *(each.target for each in own)),
+    )
+
+
+def _targets(operations: Iterable[spec.Standard]) -> Iterable[str]:
+    return (each.target for each in operations if not isinstance(each, Symlink))
+
+
+def _overlays(made: ContainerRecord, directory: str) -> str:
+    """The directory for what a command changes below volumes with option ``O``."""
+    for mount in made.mounts:
+        if "O" in mount.options:
+            for path in spec.overlay_directories(f"{directory}/overlays", mount):
+                files.make_directory(path, 0o755)
+    return f"{directory}/overlays"
+
+
+# --- the files podpy makes for a command -------------------------------------
+
+
+def _hostname(made: ContainerRecord) -> str:
+    shares = made.uts_mode == "host" or made.network.kind == "host"
+    return os.uname().nodename if shares else HOSTNAME
+
+
+def _files(made: ContainerRecord, directory: str, taken: Iterable[str]) -> list[Bind]:
+    """``/etc/hosts`` and the like, where no mount of the instruction's own lies."""
+    name = _hostname(made)
+    contents = {"/run/.containerenv": ""}
+    if not made.no_hostname:
+        contents["/etc/hostname"] = f"{name}\n"
+    if not made.no_hosts:
+        contents["/etc/hosts"] = network.hosts_text(made, name)
+    resolv_conf = network.resolv_text(made)
+    if resolv_conf is not None:
+        contents["/etc/resolv.conf"] = resolv_conf
+    covered = [path.rstrip("/") for path in taken]
+    covered += [mount.destination for mount in made.mounts]
+    found = []
+    for number, (target, text) in enumerate(contents.items()):
+        if any(target == path or target.startswith(f"{path}/") for path in covered):
+            continue
+        source = f"{directory}/file.{number}"
+        with open(source, "w") as opened:
+            opened.write(text)
+            os.fchmod(opened.fileno(), 0o644)
+        found.append(Bind(source=source, target=target, recursive=False))
+    return found

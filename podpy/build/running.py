@@ -1,0 +1,216 @@
+"""RUN: one command in a container made of the stage's root file system.
+
+The container is that of ``podpy run``, without a supervisor (:mod:`podpy.runtime.step`):
+its rights and limits come from a record that the engine makes of the build's
+options and of the configuration.  What was put in place for the command alone
+(hosts, resolv.conf, mounts and their targets) is in no layer.
+"""
+
+from __future__ import annotations
+
+import os
+
+from podpy import files
+from podpy.build import cache, run_plan
+from podpy.build.mounts import Mounts, content, described, reads
+from podpy.build.secrets import InlineFile
+from podpy.errors import BuildError, suppress
+from podpy.kernel import process, userns
+from podpy.records import EMPTY, record
+from podpy.runtime import step, stubs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from podpy.build.bench import Bench
+    from podpy.build.execute import Wire
+    from podpy.build.inside import Upper
+    from podpy.build.instructions import Run
+    from podpy.build.model import RunWork, StepResult
+    from podpy.build.secrets import Secret
+    from podpy.build.ssh import Agent
+    from podpy.model import ContainerRecord
+    from podpy.runtime.launch import Network
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Where a heredoc with an interpreter of its own lies while it runs.
+_DOCUMENTS = "/dev/pipes"
+
+
+@record
+class Settings:
+    """What the build's options say about all commands.
+
+    ``template`` is the record of a container with the rights, limits, mounts
+    and names of a step; argv, environment, user and directory come from the
+    instruction.  ``driver`` makes the driver of a record's network, with a
+    directory for its use.  ``limits`` are settings of the step's cgroup.
+    ``isolation`` is ``oci`` or ``chroot``.
+    """
+
+    template: ContainerRecord
+    driver: Callable[[ContainerRecord, str], Network | None]
+    cgroup_manager: str = ""
+    limits: Mapping[str, str] = EMPTY
+    isolation: str = "oci"
+    secrets: Mapping[str, Secret] = EMPTY
+    agents: Mapping[str, Agent] = EMPTY
+
+
+# --- what a step may see: its key --------------------------------------------
+
+
+def quick_key(work: RunWork, settings: Settings, bench: Bench) -> str:
+    """The key that needs no file read: empty where a mount shows a directory of the host."""
+    chains = []
+    for mount in work.instruction.mounts:
+        if reads(mount):
+            source = work.sources[mount.from_]
+            if source.tree is None or source.tree.directory:
+                return ""
+            chains.append(cache.chain(source.tree.layers))
+    return bench.key("RUN", _said(work, settings), *chains)
+
+
+def _content_key(work: RunWork, settings: Settings, bench: Bench) -> str:
+    """The key by the contents of what the mounts show."""
+    digests = [content(each, work, bench) for each in work.instruction.mounts if reads(each)]
+    return bench.key("RUN by content", _said(work, settings), *digests)
+
+
+def _said(work: RunWork, settings: Settings) -> str:
+    """All that the command can see but files, proxies, and the values of secrets."""
+    made = settings.template
+    instruction = work.instruction
+    return files.dumps(
+        {
+            "argv": list(command(work)),
+            "documents": [each.body for each in instruction.command.heredocs],
+            "env": sorted({**work.arguments, **work.env}.items()),
+            "user": work.user,
+            "cwd": work.working_dir,
+            "mounts": [described(mount, work) for mount in instruction.mounts],
+            "devices": [each.name for each in instruction.devices],
+            "network": instruction.network or "default",
+            "build network": [made.network.kind, *(each.network for each in made.networks)],
+            "hosts": list(made.hosts),
+            "rights": [*made.capabilities, settings.isolation],
+            "volumes": [f"{each.type} {each.source} {each.destination}" for each in made.mounts],
+        }
+    )
+
+
+# --- the command -------------------------------------------------------------
+
+
+def command(work: RunWork) -> tuple[str, ...]:
+    """The words to execute."""
+    it = work.instruction.command
+    if it.exec_form:
+        return it.words
+    if document := _program(work.instruction):
+        return (document.target,)
+    return (*work.shell, it.script)
+
+
+def _program(instruction: Run) -> InlineFile | None:
+    """A heredoc that names its interpreter is a program."""
+    it = instruction.command
+    if it.exec_form or not it.is_document or not it.script.startswith("#!"):
+        return None
+    target = f"{_DOCUMENTS}/{os.path.basename(it.heredocs[0].name)}"
+    return InlineFile(target=target, data=os.fsencode(it.script), mode=0o555, program=True)
+
+
+def environment(work: RunWork, variables: Mapping[str, str]) -> tuple[str, ...]:
+    """``NAME=value`` texts: arguments, the stage's own variables, proxies where unset, mounts'."""
+    found = {"PATH": _PATH, **work.proxies, **work.arguments, **work.env, **variables}
+    return tuple(f"{name}={value}" for name, value in found.items())
+
+
+def check(instruction: Run) -> None:
+    """Refuse what a rootless build cannot give."""
+    if instruction.security not in ("", "sandbox"):
+        raise BuildError(
+            f"RUN --security={instruction.security}: a rootless build has no privileges to give",
+            hint="leave it out; single capabilities can be added: podpy build --cap-add",
+        )
+
+
+# --- carrying it out ---------------------------------------------------------
+
+
+def perform(
+    work: RunWork, settings: Settings, bench: Bench, wire: Wire | None = None
+) -> StepResult:
+    """Run the command, unless its result is known; the new layer."""
+    check(work.instruction)
+    quick = quick_key(work, settings, bench)
+    keys = [quick] if quick else []
+    if (found := bench.lookup(*keys)) is not None:
+        return found
+    if any(reads(mount) for mount in work.instruction.mounts):
+        keys.append(_content_key(work, settings, bench))
+        if (found := bench.lookup(keys[-1])) is not None:
+            bench.remember(keys, found)
+            return found
+    upper = bench.upper()
+    _execute(work, settings, bench, upper)
+    result = bench.commit(upper)
+    bench.remember(keys, result)
+    return result
+
+
+def _execute(work: RunWork, settings: Settings, bench: Bench, upper: Upper) -> None:
+    with Mounts(work, settings, bench) as mounts:
+        if document := _program(work.instruction):
+            mounts.add_file(document)
+        env = environment(work, mounts.variables)
+        made = run_plan.make(work, settings, bench, upper, mounts, argv=command(work), env=env)
+        with open(os.devnull, "rb") as nothing:
+            ended = step.run(
+                step.Step(
+                    id=made.record.id,
+                    plan=made.plan,
+                    streams=(nothing.fileno(), work.out, work.err),
+                    network=settings.driver(made.record, made.directory),
+                    cgroup_parent=made.record.cgroup_parent,
+                    cgroup_manager=settings.cgroup_manager,
+                    limits=settings.limits,
+                )
+            )
+    _reap(ended.leaving)
+    if ended.code:
+        raise failure(command(work), ended.code)
+    _clear(upper, ended.stubs)
+
+
+def failure(words: Sequence[str], code: int) -> BuildError:
+    """docker's words for a command that failed."""
+    text = " ".join(words)
+    return BuildError(f'process "{text}" did not complete successfully: exit code: {code}')
+
+
+def _reap(pids: Sequence[int]) -> None:
+    """Helpers that are gone already; the others are reaped by whoever gets them."""
+    for pid in pids:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _clear(upper: Upper, told: str) -> None:
+    """Take the mount targets out of the changes; as the container's root where they are its."""
+    if not told:
+        return
+    layered = upper.driver != "vfs"
+    try:
+        stubs.clear(upper.changes, told, layered=layered)
+    except PermissionError:
+
+        def clear() -> int:
+            stubs.clear(upper.changes, told, layered=layered)
+            return 0
+
+        if process.wait(userns.fork_mapped(clear, mount_ns=False)):
+            raise BuildError("RUN: the targets of its mounts cannot be removed again") from None
