@@ -67,9 +67,9 @@ def push(
 ) -> None:
     """Push an image to a registry."""
     from podpy.cli import progress
-    from podpy.engine import remote, transfer
+    from podpy.engine import pushing, remote
 
-    options = transfer.PushOptions(
+    options = pushing.PushOptions(
         all_tags=all_tags, digestfile=digestfile,
         registry=remote.RegistryOptions(
             authfile=authfile, cert_dir=cert_dir, creds=creds, tls_verify=tls_verify,
@@ -77,7 +77,7 @@ def push(
         ),
     )  # fmt: skip
     with progress.shown(quiet=quiet, push=True) as report:
-        done = transfer.push(ctx, name, destination, options, report)
+        done = pushing.push(ctx, name, destination, options, report)
     for one in done:
         text = f"{one.tag}: digest: {one.digest} size: {one.size}"
         output.line(one.reference if quiet else text)

@@ -156,6 +156,7 @@ def store(
                 index=index,
                 image=main.id,
                 created=now,
+                made=True,
             ),
         )
         events.image(ctx.store, "build", main.id, reference)

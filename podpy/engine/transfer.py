@@ -1,4 +1,4 @@
-"""Images to and from registries: pull and push.
+"""Images from registries: ``pull``.
 
 ``pull`` decides where to ask and which manifest to take; the layers go
 through ``podpy.engine.pipeline``.  An image exists in the store when its name
@@ -7,12 +7,9 @@ is written, last of all, with every blob and layer behind it in place.
 
 from __future__ import annotations
 
-import os
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
-from podpy import files
 from podpy.engine import images, pipeline, platforms
 from podpy.engine.progress import Progress
 from podpy.engine.remote import RegistryOptions, bare, open_repository
@@ -25,15 +22,13 @@ from podpy.errors import (
 )
 from podpy.model import Descriptor
 from podpy.records import record, replace
-from podpy.registry import policy, shortnames, upload
+from podpy.registry import policy, shortnames
 from podpy.registry import reference as references
 from podpy.registry.reference import Reference
 from podpy.storage import content, events, manifests, names
 from podpy.storage.importer import Importer
 
 if TYPE_CHECKING:
-    import threading
-
     from podpy.engine.context import Context
     from podpy.model import Image, Platform
     from podpy.paths import Store
@@ -58,30 +53,7 @@ class PullOptions:
     variant: str = ""
 
 
-@record
-class Pushed:
-    """What a registry has now: ``size`` is that of the manifest."""
-
-    reference: str
-    tag: str
-    digest: str
-    size: int
-
-
-@record
-class PushOptions:
-    """``podpy push``; ``digestfile`` receives the digest of the manifest."""
-
-    registry: RegistryOptions = RegistryOptions()
-    all_tags: bool = False
-    digestfile: str = ""
-
-
 _PULL = PullOptions()
-_PUSH = PushOptions()
-
-
-# --- pull --------------------------------------------------------------------
 
 
 def pull(
@@ -300,128 +272,3 @@ def _combined(name: str, errors: list[PodpyError]) -> PodpyError:
     causes = "; ".join(error.message for error in errors)
     kind = NotFound if all(isinstance(e, NotFound) for e in errors) else RegistryError
     return kind(f"{name}: {causes}")
-
-
-# --- push --------------------------------------------------------------------
-
-
-def push(
-    ctx: Context,
-    name: str,
-    destination: str = "",
-    options: PushOptions = _PUSH,
-    progress: Progress | None = None,
-) -> tuple[Pushed, ...]:
-    """Push an image as it is stored, byte for byte.
-
-    ``destination`` defaults to the image's own name.  With ``all_tags`` every
-    tag of the repository ``name`` is pushed; ``digestfile`` gets the last one's.
-    """
-    report = progress or Progress()
-    if options.all_tags:
-        done = [_push_one(ctx, text, text, options, report) for text in _tags_of(ctx, name)]
-    else:
-        done = [_push_one(ctx, name, destination or name, options, report)]
-    if options.digestfile:
-        files.write_atomic(options.digestfile, done[-1].digest, mode=0o644)
-    return tuple(done)
-
-
-def _tags_of(ctx: Context, name: str) -> list[str]:
-    _, _, tag, digest = references.split(name)
-    if tag or digest:
-        raise UsageError(f"{name}: a tag cannot be used with --all-tags")
-    wanted = {found.name for found in shortnames.local_candidates(name, ctx.config.registries)}
-    held = [one.reference for one in names.read_all(ctx.store) if one.reference]
-    found = [text for text in held if references.parse(text).name in wanted and "@" not in text]
-    if not found:
-        raise NotFound(f"{name}: image not known")
-    return found
-
-
-def _push_one(
-    ctx: Context, name: str, destination: str, options: PushOptions, progress: Progress
-) -> Pushed:
-    held = images.find_name(ctx, name)
-    if destination == name and references.is_hex_id(name.removeprefix("sha256:")):
-        raise UsageError(f"push {name}: an id says nothing of where to; name the destination")
-    target = _destination(held, name, bare(destination))
-    source = shortnames.origin(target, ctx.config.registries)
-    progress.trying(str(source.reference))
-    image = images.find(ctx, held.reference or held.image)
-    repository = open_repository(ctx, source, options.registry)
-    siblings = _siblings(ctx, source.reference, image)
-    repository.for_push(sorted({path for paths in siblings.values() for path in paths}))
-    data = content.read_blob(ctx.store, held.manifest.digest)
-    about = manifests.config_descriptor(manifests.parse(data, f"manifest {held.manifest.digest}"))
-    _push_blobs(ctx, repository, (*image.layers, about), siblings, progress)
-    selector = source.reference.tag or held.manifest.digest
-    repository.put_manifest(selector, data, held.manifest.media_type)
-    events.image(ctx.store, "push", held.image, str(target))
-    return Pushed(reference=str(target), tag=selector, digest=held.manifest.digest, size=len(data))
-
-
-def _destination(held: names.Name, name: str, destination: str) -> Reference:
-    """Where to: as written, or where the image that was named comes from."""
-    if destination == bare(name) and held.reference:
-        return references.parse(held.reference)
-    target = references.parse(destination)
-    if target.digest and target.digest != held.manifest.digest:
-        raise UsageError(f"push {destination}: the image has the digest {held.manifest.digest}")
-    return target
-
-
-def _siblings(ctx: Context, target: Reference, image: Image) -> dict[str, tuple[str, ...]]:
-    """For each blob, other repositories of the registry that it came from or went to."""
-    wanted = {layer.digest for layer in image.layers}
-    found: dict[str, tuple[str, ...]] = {}
-    for name in names.read_all(ctx.store):
-        if not name.reference:
-            continue
-        other = references.parse(name.reference)
-        if other.registry != target.registry or other.repository == target.repository:
-            continue
-        try:
-            layers = manifests.load(ctx.store, name).layers
-        except PodpyError:
-            continue  # a damaged image is no reason not to push another one
-        for layer in layers:
-            if layer.digest in wanted and other.repository not in found.get(layer.digest, ()):
-                found[layer.digest] = (*found.get(layer.digest, ()), other.repository)
-    return found
-
-
-def _push_blobs(
-    ctx: Context,
-    repository: Repository,
-    blobs: tuple[Descriptor, ...],
-    siblings: dict[str, tuple[str, ...]],
-    progress: Progress,
-) -> None:
-    distinct = {blob.digest: blob for blob in blobs if not blob.urls}
-    workers = pipeline.width(ctx.config.engine.image_parallel_copies)
-    jobs = [
-        partial(_push_blob, ctx.store, repository, blob, siblings.get(blob.digest, ()), progress)
-        for blob in distinct.values()
-    ]
-    pipeline.in_parallel(jobs, workers, repository.transport.stop)
-
-
-def _push_blob(
-    store: Store,
-    repository: Repository,
-    blob: Descriptor,
-    mounts: tuple[str, ...],
-    progress: Progress,
-    _stop: threading.Event,
-) -> None:
-    fd = content.open_blob(store, blob.digest)
-    try:
-        progress.blob(blob.digest, blob.size, present=False)
-        sent = upload.push(repository, blob, fd, mounts, lambda n: progress.advance(blob.digest, n))
-    finally:
-        os.close(fd)
-    if sent:
-        progress.done(blob.digest)
-    else:
-        progress.blob(blob.digest, blob.size, present=True)
