@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 
 from podpy import files
-from podpy.build import inside
+from podpy.build import inside, single
 from podpy.kernel import libc, userns
 from podpy.kernel.mounts import Bind, Symlink
 from podpy.netmodel import NetworkMode
 from podpy.records import record, replace
 from podpy.runtime import network, payload, spec
+from podpy.storage import overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from podpy.build.bench import Bench
     from podpy.build.inside import Upper
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from podpy.build.mounts import Mounts
     from podpy.build.running import Settings
     from podpy.kernel.mounts import Operation
+    from podpy.kernel.userns import IdMap
     from podpy.model import ContainerRecord
 
 #: The same in every build: a host name is a thing that commands write into files.
@@ -108,7 +110,7 @@ def _plan(
         (each for each in first if not isinstance(each, Symlink) or each.link != "/etc/mtab"),
         (),
     )
-    own = _files(made, directory, mounts.targets)
+    own = _files(made, _contents(made, bench, id_map), directory, mounts.targets)
     operations: tuple[Operation, ...] = (*standard, *mounts.operations, *own)
     return spec.Plan(
         rootfs=inside.rootfs(bench.store, bench.driver, upper),
@@ -122,6 +124,7 @@ def _plan(
         loopback=own_network,
         bridged=made.network.kind == "bridge",
         surveyed=(*_targets(standard), *mounts.targets, *(each.target for each in own)),
+        recorder=single.filter_program() if id_map.is_single else b"",
     )
 
 
@@ -146,8 +149,8 @@ def _hostname(made: ContainerRecord) -> str:
     return os.uname().nodename if shares else HOSTNAME
 
 
-def _files(made: ContainerRecord, directory: str, taken: Iterable[str]) -> list[Bind]:
-    """``/etc/hosts`` and the like, where no mount of the instruction's own lies."""
+def _contents(made: ContainerRecord, bench: Bench, id_map: IdMap) -> dict[str, str]:
+    """The files by their place in the container."""
     name = _hostname(made)
     contents = {"/run/.containerenv": ""}
     if not made.no_hostname:
@@ -157,6 +160,15 @@ def _files(made: ContainerRecord, directory: str, taken: Iterable[str]) -> list[
     resolv_conf = network.resolv_text(made)
     if resolv_conf is not None:
         contents["/etc/resolv.conf"] = resolv_conf
+    if id_map.is_single:
+        contents |= single.settings(overlay.lower_directories(bench.store, bench.layers))
+    return contents
+
+
+def _files(
+    made: ContainerRecord, contents: Mapping[str, str], directory: str, taken: Iterable[str]
+) -> list[Bind]:
+    """Them, where no mount of the instruction's own lies."""
     covered = [path.rstrip("/") for path in taken]
     covered += [mount.destination for mount in made.mounts]
     found = []

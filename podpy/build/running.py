@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from podpy import files
-from podpy.build import cache, run_plan
+from podpy.build import cache, run_plan, single
 from podpy.build.mounts import Mounts, content, described, reads
 from podpy.build.secrets import InlineFile
 from podpy.errors import BuildError, suppress
@@ -178,6 +178,7 @@ def _execute(work: RunWork, settings: Settings, bench: Bench, upper: Upper) -> N
                     cgroup_parent=made.record.cgroup_parent,
                     cgroup_manager=settings.cgroup_manager,
                     limits=settings.limits,
+                    recorder=single.recorder(upper) if made.plan.recorder else None,
                 )
             )
     _reap(ended.leaving)
@@ -205,7 +206,7 @@ def _clear(upper: Upper, told: str) -> None:
         return
     layered = upper.driver != "vfs"
     try:
-        stubs.clear(upper.changes, told, layered=layered)
+        stubs.clear(upper.changes, told, layered=layered, ids=userns.root_map())
     except PermissionError:
 
         def clear() -> int:

@@ -21,7 +21,7 @@ import os
 import stat
 
 from podpy.build.sight import View
-from podpy.errors import LaunchError
+from podpy.errors import HostError, LaunchError
 from podpy.kernel import libc, process, seccomp_single, statbuf
 from podpy.kernel.notify import Call, Listener, as_int
 from podpy.kernel.statbuf import Shown
@@ -29,13 +29,52 @@ from podpy.storage import single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from podpy.build.inside import Upper
 
 _PATH = libc.O_PATH | os.O_CLOEXEC
 _UNCHANGED = 0xFFFFFFFF
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
 _SPECIAL_LIMIT = 1 << 16
+
+
+_APT = "/etc/apt/apt.conf.d"
+_SETTINGS = {
+    # apt becomes a user without rights for its downloads, and makes sure that it has.
+    f"{_APT}/zz-single-id": 'APT::Sandbox::User "root";\n',
+}
+
+
+def filter_program() -> bytes:
+    """The filter of a step's processes; :class:`HostError` for an unknown machine."""
+    machine = os.uname().machine
+    program = seccomp_single.program(machine)
+    if not program:
+        raise HostError(
+            f"RUN with a single id: not known for {machine}",
+            hint="ranges in /etc/subuid and /etc/subgid let builds do without it",
+        )
+    return program
+
+
+def settings(layers: Sequence[str]) -> dict[str, str]:
+    """Files by their place in the container that are shown to its programs.
+
+    ``layers`` are the directories of the image's layers: what is for programs
+    that none of them has is left out.
+    """
+    return {
+        path: text
+        for path, text in _SETTINGS.items()
+        if any(os.path.isdir(f"{layer}{os.path.dirname(path)}") for layer in layers)
+    }
+
+
+def recorder(upper: Upper) -> Recorder:
+    """The recorder for what is changed in a step's root file system."""
+    return Recorder(upper.changes, f"{upper.directory}/{single.LEDGER}")
 
 
 class Recorder:
