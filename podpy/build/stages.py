@@ -93,6 +93,7 @@ class Build:
         self.host = host
         self.report = report
         self.used: set[str] = set()
+        self.bases: list[Base] = []
         self._scheduler = scheduler
         self._stages: dict[int, Task] = {}
         self._steps = 0
@@ -162,6 +163,7 @@ class _StageRun:
         if found is not None:
             self.build.report(title)
             self.build.report(instantly(title))
+            self.build.bases.append(found)
             return found
 
         def fetch(wire: Wire) -> None:
@@ -171,6 +173,7 @@ class _StageRun:
         found = self.host.find_image(reference, platform, True)
         if found is None:
             raise BuildError(f"{reference}: vanished while it was fetched")
+        self.build.bases.append(found)
         return found
 
     # --- instructions --------------------------------------------------------

@@ -14,6 +14,8 @@ from podpy.model import Descriptor
 from podpy.records import record
 from podpy.storage import committing, content, events, manifests, names
 
+IN_TOTO = "application/vnd.in-toto+json"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -129,23 +131,43 @@ def _annotated(manifest: bytes, options: BuildOptions) -> bytes:
     return files.dumps(document).encode()
 
 
+@record
+class Attestation:
+    """What is said of a built image: a manifest with its configuration and statements."""
+
+    subject: Made
+    config: bytes
+    manifest: bytes
+    statements: tuple[bytes, ...]
+
+
 def store(
-    ctx: Context, pins: Pins, made: Sequence[Made], references: Iterable[str], main: Made
+    ctx: Context,
+    pins: Pins,
+    made: Sequence[Made],
+    references: Iterable[str],
+    main: Made,
+    *,
+    attestations: Sequence[Attestation] = (),
 ) -> Descriptor:
     """Store images and give them their names; the descriptor that the names stand for.
 
-    Several become one image index; ``main`` is the image that a command of this
-    host means by the name.
+    Several, or one with attestations, become one image index; ``main`` is the
+    image that a command of this host means by the name.
     """
     for one in made:
         blobs = ((layer.diff_id, layer.blob) for layer in one.layers if layer.blob is not None)
         committing.make_durable(ctx.store, blobs)
         _put(ctx, pins, one.config, manifests.OCI_CONFIG)
         _put(ctx, pins, one.manifest, one.media_type)
+    for each in attestations:
+        for data in each.statements:
+            _put(ctx, pins, data, IN_TOTO)
+        _put(ctx, pins, each.config, manifests.OCI_CONFIG)
+        _put(ctx, pins, each.manifest, manifests.OCI_MANIFEST)
     index = None
-    if len(made) > 1:
-        data = _index(made)
-        index = _put(ctx, pins, data, manifests.OCI_INDEX)
+    if len(made) > 1 or attestations:
+        index = _put(ctx, pins, _index(made, attestations), manifests.OCI_INDEX)
     now = time.time()
     for reference in tuple(references) or ("",):
         names.write(
@@ -168,21 +190,31 @@ def _put(ctx: Context, pins: Pins, data: bytes, media_type: str) -> Descriptor:
     return content.put(ctx.store, data, media_type)
 
 
-def _index(made: Sequence[Made]) -> bytes:
+def _index(made: Sequence[Made], attestations: Sequence[Attestation]) -> bytes:
     entries = []
     for one in made:
-        about = one.descriptor
-        entry: dict[str, object] = {
-            "mediaType": about.media_type,
-            "digest": about.digest,
-            "size": about.size,
-        }
         platform = {"architecture": one.platform.architecture, "os": one.platform.os}
         if one.platform.variant:
             platform["variant"] = one.platform.variant
-        entries.append({**entry, "platform": platform})
+        entries.append({**_entry(one.manifest, one.media_type), "platform": platform})
+    for each in attestations:
+        entries.append(
+            {
+                **_entry(each.manifest, manifests.OCI_MANIFEST),
+                "annotations": {
+                    "vnd.docker.reference.digest": each.subject.descriptor.digest,
+                    "vnd.docker.reference.type": "attestation-manifest",
+                },
+                "platform": {"architecture": "unknown", "os": "unknown"},
+            }
+        )
     document = {"schemaVersion": 2, "mediaType": manifests.OCI_INDEX, "manifests": entries}
     return files.dumps(document).encode()
+
+
+def _entry(data: bytes, media_type: str) -> dict[str, object]:
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return {"mediaType": media_type, "digest": digest, "size": len(data)}
 
 
 def references(options: BuildOptions) -> tuple[str, ...]:

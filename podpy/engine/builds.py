@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 
 from podpy.build import context, dockerfile
 from podpy.build.execute import Scheduler
-from podpy.build.model import Warned
+from podpy.build.model import Loaded, Warned
 from podpy.build.plan import PROXIES, Order, Plan
 from podpy.build.stages import Build, Host
 from podpy.engine import build_publish, build_request, build_settings, platforms, rootfs
@@ -18,12 +19,15 @@ from podpy.storage.collect import Pins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from podpy.build.bench import Afar
     from podpy.build.context import Prepared
+    from podpy.build.execute import Wire
     from podpy.build.model import Report
+    from podpy.build.stages import Built
     from podpy.engine.build_options import BuildOptions
-    from podpy.engine.build_publish import Made
+    from podpy.engine.build_publish import Attestation, Made
     from podpy.engine.context import Context
     from podpy.model import Platform
 
@@ -71,29 +75,30 @@ class _Building:
         self._arguments = build_request.arguments(options, os.environ)
         self._timestamp = build_request.timestamp(options, self._arguments, os.environ)
         self._dockerfile = dockerfile.parse(prepared.dockerfile, prepared.dockerfile_name)
+        self._begun = time.time()
 
     def run(self) -> BuildResult:
-        asked = build_request.wanted_platforms(self._options, os.environ)
-        host = self._host()
+        self._report(Loaded(name=self._dockerfile.name, lines=self._dockerfile.lines))
         scheduler = Scheduler(self._report, build_request.jobs(self._options.jobs))
-        builds = []
+        host = self._host(scheduler)
+        asked = build_request.wanted_platforms(self._options, os.environ)
+        tasks = []
         for platform in asked or (platforms.host(),):
             one = Build(Plan(self._order(platform)), host, scheduler, self._report)
-            builds.append((platform, one, one.stage(one.plan.target)))
+            tasks.append((one, one.stage(one.plan.target)))
         scheduler.run()
-        self._tell_of_unused([one for _, one, _ in builds])
-        made = [
-            build_publish.finish(
-                self._ctx,
-                self._options,
-                task.result,
-                platform,
-                timestamp=self._timestamp,
-                uses_cache=host.uses_cache,
-            )
-            for platform, _, task in builds
-        ]
-        return self._deliver(made)
+        self._tell_of_unused([one for one, _ in tasks])
+        return self._deliver([(one, self._finish(one, task.result, host)) for one, task in tasks])
+
+    def _finish(self, one: Build, built: Built, host: Host) -> Made:
+        return build_publish.finish(
+            self._ctx,
+            self._options,
+            built,
+            one.plan.order.platform,
+            timestamp=self._timestamp,
+            uses_cache=host.uses_cache,
+        )
 
     def _order(self, platform: Platform) -> Order:
         return Order(
@@ -105,7 +110,7 @@ class _Building:
             base=self._options.from_,
         )
 
-    def _host(self) -> Host:
+    def _host(self, scheduler: Scheduler) -> Host:
         options = self._options
         registry = RegistryOptions(
             authfile=options.authfile,
@@ -135,7 +140,21 @@ class _Building:
             ),
             keeps_cache=layered,
             max_age=build_request.cache_age(options.cache_ttl) or 0.0,
+            afar=self._caches(registry, scheduler),
         )
+
+    def _caches(
+        self, registry: RegistryOptions, scheduler: Scheduler
+    ) -> Callable[[Wire], Afar] | None:
+        """What ``--cache-from`` names, its documents read."""
+        if not self._options.cache_from or self._options.no_cache:
+            return None
+        from podpy.engine import build_cache, build_outputs
+
+        places = build_outputs.caches(self._options.cache_from, "--cache-from")
+        found = build_cache.Caches(self._ctx, places, registry)
+        found.read(scheduler, self._report)
+        return found.afar
 
     def _tell_of_unused(self, builds: Iterable[Build]) -> None:
         used = {name for one in builds for name in (*one.used, *one.plan.globals)}
@@ -149,17 +168,33 @@ class _Building:
                 Warned(text=f"one or more build args were not consumed: [{' '.join(unused)}]")
             )
 
-    def _deliver(self, made: Sequence[Made]) -> BuildResult:
+    def _deliver(self, done: Sequence[tuple[Build, Made]]) -> BuildResult:
         own = platforms.host()
+        made = [one for _, one in done]
         main = next((one for one in made if platforms.fits(one.platform, own)), made[0])
         given = build_publish.references(self._options)
-        described = build_publish.store(self._ctx, self._pins, made, given, main)
+        described = build_publish.store(
+            self._ctx, self._pins, made, given, main, attestations=self._attestations(done)
+        )
         return BuildResult(
             id=main.id,
             digest=described.digest,
             names=given,
             metadata=build_publish.metadata(main, described, given),
         )
+
+    def _attestations(self, done: Sequence[tuple[Build, Made]]) -> list[Attestation]:
+        options = self._options
+        if not (options.sbom or options.provenance or options.attest):
+            return []
+        from podpy.engine import attesting
+
+        asked = attesting.wanted(options)
+        if not asked.any:
+            return []
+        return [
+            attesting.attest(self._ctx, asked, build, one, begun=self._begun) for build, one in done
+        ]
 
 
 def _proxies() -> dict[str, str]:
