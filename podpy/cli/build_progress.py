@@ -13,7 +13,7 @@ import time
 from podpy.build.model import Failed, Finished, Loaded, Output, Started, Transfer, Warned
 from podpy.cli import output
 from podpy.cli.build_steps import Trace
-from podpy.cli.build_text import amount, line_of, one_line, seconds
+from podpy.cli.build_text import amount, base64, line_of, one_line, seconds
 from podpy.errors import UsageError
 
 TYPE_CHECKING = False
@@ -116,7 +116,7 @@ def failure(trace: Trace) -> Iterator[str]:
         for when, data in step.lines:
             yield f"{seconds(when)} {line_of(data, colours=colours())}"
         yield "------"
-        yield from trace.excerpt(*step.source)
+        yield from trace.excerpt(step)
 
 
 def colours() -> bool:
@@ -254,11 +254,11 @@ class RawJson(View):
         digest = self._digest(step) if step else ""
         stamp = self._stamp(now)
         if isinstance(event, Warned):
-            self._send("warnings", {"vertex": digest, "level": 1, "short": _base64(event.text)})
+            self._send("warnings", {"vertex": digest, "level": 1, "short": base64(event.text)})
         elif step is None:
             return
         elif isinstance(event, Output):
-            data = {"vertex": digest, "stream": event.stream, "data": _base64(event.data)}
+            data = {"vertex": digest, "stream": event.stream, "data": base64(event.data)}
             self._send("logs", {**data, "timestamp": stamp})
         elif isinstance(event, Transfer):
             self._send("statuses", self._status(step.moved[event.text], digest, stamp))
@@ -297,13 +297,6 @@ class RawJson(View):
         from podpy import files
 
         self.write(files.dumps({kind: [value]}) + "\n")
-
-
-def _base64(data: bytes | str) -> str:
-    import binascii
-
-    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-    return binascii.b2a_base64(raw, newline=False).decode("ascii")
 
 
 class Split(View):

@@ -9,6 +9,8 @@ from podpy.cli.build_text import line_of, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from podpy.build.model import Event
 
 KEPT_LINES = 100
@@ -145,18 +147,23 @@ class Trace:
     def failures(self) -> list[Step]:
         return [step for step in self.steps.values() if step.error and not step.cancelled]
 
-    def excerpt(self, first: int, last: int) -> list[str]:
-        """The lines ``first`` to ``last`` of the Dockerfile, marked, with two before and after."""
-        if not (0 < first <= len(self._lines)):
-            return []
-        low = max(1, first - _CONTEXT)
-        high = min(len(self._lines), max(first, last) + _CONTEXT)
-        lines = [f"{one_line(self._name)}:{first}", "-" * 20]
-        for number in range(low, high + 1):
-            mark = ">>> " if first <= number <= last else "    "
-            text = line_of(self._lines[number - 1].encode("utf-8", "surrogateescape"))
-            lines.append(f" {number:>3} | {mark}{text}".rstrip())
-        return [*lines, "-" * 20]
+    def excerpt(self, step: Step) -> list[str]:
+        """The lines of the Dockerfile that a step stands in."""
+        return excerpt(self._name, self._lines, *step.source)
+
+
+def excerpt(name: str, file: Sequence[str], first: int, last: int) -> list[str]:
+    """The lines ``first`` to ``last`` of a Dockerfile, marked, with two before and after."""
+    if not 0 < first <= len(file):
+        return []
+    low = max(1, first - _CONTEXT)
+    high = min(len(file), max(first, last) + _CONTEXT)
+    lines = [f"{one_line(name)}:{first}", "-" * 20]
+    for number in range(low, high + 1):
+        mark = ">>> " if first <= number <= last else "    "
+        text = line_of(file[number - 1].encode("utf-8", "surrogateescape"))
+        lines.append(f" {number:>3} | {mark}{text}".rstrip())
+    return [*lines, "-" * 20]
 
 
 def _end(step: Step, event: Finished | Failed, now: float) -> list[tuple[float, bytes]]:

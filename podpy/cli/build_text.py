@@ -127,3 +127,11 @@ def _bytes(count: float) -> str:
             return f"{count:.0f}{unit}" if unit == "B" else f"{count:.2f}{unit}"
         count /= 1000
     return f"{count:.2f}TB"
+
+
+def base64(data: bytes | str) -> str:
+    """Bytes as JSON documents of builds hold them."""
+    import binascii
+
+    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    return binascii.b2a_base64(raw, newline=False).decode("ascii")

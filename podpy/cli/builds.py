@@ -25,11 +25,11 @@ def build(ctx: Context, **given: Any) -> int:
 
     options = BuildOptions(**given)
     build_refusals.check(options)
-    method = build_request.call(options)
+    method, as_json = build_request.call(options)
     if method != "build":
         from podpy.cli import build_calls
 
-        return build_calls.answer(ctx, options, method)
+        return build_calls.answer(ctx, options, method, as_json=as_json)
     return _build(ctx, options)
 
 

@@ -323,13 +323,17 @@ def isolation(text: str, env: Mapping[str, str]) -> str:
     return _choice(name, "--isolation", ISOLATIONS)
 
 
-def call(options: BuildOptions) -> str:
-    """What to do with the Dockerfile: build, check, outline, targets, subrequests.describe."""
-    text = options.call.partition(",")[0] or ("check" if options.check else "build")
-    text = {"lint": "check"}.get(text, text)
-    if options.check and text != "check":
+def call(options: BuildOptions) -> tuple[str, bool]:
+    """What to do with the Dockerfile (one of CALLS), and whether JSON is wanted.
+
+    ``--call METHOD[,format=json]``; ``--check`` is ``--call check``.
+    """
+    text, _, more = options.call.partition(",")
+    method = {"lint": "check"}.get(text, text) or ("check" if options.check else "build")
+    if options.check and method != "check":
         raise UsageError("--check and --call exclude each other")
-    return _choice(text, "--call", CALLS)
+    form = attributes(more, "--call", ("format",))["format"] if more else "text"
+    return _choice(method, "--call", CALLS), _choice(form, "--call", ("text", "json")) == "json"
 
 
 def layered(options: BuildOptions, env: Mapping[str, str]) -> bool:
