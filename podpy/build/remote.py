@@ -1,0 +1,306 @@
+"""Downloads for builds: contexts by URL, and ADD.
+
+What was downloaded stays in the cache directory under its digest, with what
+its server said of it; the next build asks whether it changed (``ETag``,
+``Last-Modified``) and does not load it again.  With a checksum that is known
+there, it asks nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from podpy import files, paths
+from podpy.errors import BuildError, StoreError
+from podpy.records import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from urllib3.response import BaseHTTPResponse as Response
+
+    from podpy.registry.transport import Access
+
+LIMIT = 64 << 30
+_CHUNK = 1 << 18
+_TRIES = 3
+_KEPT = 14 * 24 * 3600.0
+_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+
+@record
+class Download:
+    """A file that was downloaded: open, at its start.  Use as a context manager.
+
+    ``name`` is a file name that its server or its URL gives it, empty when
+    neither does; ``modified`` is its ``Last-Modified`` in seconds, None when
+    there is none; ``was_cached`` says that its bytes did not travel.
+    """
+
+    fd: int
+    digest: str
+    size: int
+    name: str = ""
+    modified: int | None = None
+    was_cached: bool = False
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self.fd)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes of the file."""
+        offset = 0
+        while data := os.pread(self.fd, 1 << 20, offset):
+            offset += len(data)
+            yield data
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an http(s) URL."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def shown(url: str) -> str:
+    """A URL for messages and records: without user name and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def place() -> str:
+    """The directory of what was downloaded; a cache, it may be deleted at any time."""
+    return f"{paths.cache_home()}/build/http"
+
+
+def fetch_url(
+    url: str, *, checksum: str = "", access: Access | None = None, limit: int = LIMIT
+) -> Download:
+    """Download a file, unless it is here and its server says that it is still the same.
+
+    ``checksum`` is ``sha256:<hex>`` (or sha384, sha512): anything else is a
+    :class:`BuildError`, as are answers other than success and files larger than
+    ``limit`` bytes.  A user name and password in the URL go to its own origin
+    only.  Runs threads nowhere; imports urllib3 only when it asks a server.
+    """
+    check_checksum(checksum)
+    files.make_directory(place())
+    known = _Known(url)
+    if checksum and known.answers(checksum):
+        return known.open()
+    for attempt in range(_TRIES):
+        try:
+            return _fetch(url, known, checksum, access, limit)
+        except _Interrupted as error:
+            if attempt == _TRIES - 1:
+                raise BuildError(f"{shown(url)}: {error}") from None
+            time.sleep(0.5 * 2**attempt)
+    raise AssertionError("the loop returns or raises")
+
+
+def check_checksum(checksum: str) -> None:
+    """:class:`BuildError` when a checksum is none."""
+    if not checksum:
+        return
+    algorithm, _, digits = checksum.partition(":")
+    if len(digits) != _DIGITS.get(algorithm, 0) or not set(digits) <= set("0123456789abcdef"):
+        raise BuildError(
+            f"checksum {checksum!r}: is not sha256: and 64 hexadecimal digits",
+            hint="`sha256sum FILE` prints the digits",
+        )
+
+
+class _Interrupted(Exception):
+    """The connection broke in the middle of the body."""
+
+
+class _Known:
+    """What an earlier build downloaded from a URL, and where it is kept."""
+
+    def __init__(self, url: str) -> None:
+        self._meta = f"{place()}/{hashlib.sha256(url.encode(errors='replace')).hexdigest()}.json"
+        self.values: dict[str, Any] = {}
+        try:
+            values = files.loads(files.read_bytes(self._meta))
+            if values["version"] == 1 and os.path.exists(_data(values["digests"]["sha256"])):
+                self.values = values
+        except (OSError, ValueError, KeyError, TypeError, StoreError):
+            pass
+
+    def answers(self, checksum: str) -> bool:
+        """Whether the file is here that has this checksum."""
+        algorithm, _, digits = checksum.partition(":")
+        return bool(self.values) and self.values["digests"].get(algorithm) == digits
+
+    def conditions(self) -> dict[str, str]:
+        """The headers that ask for the file only if it changed."""
+        headers = {"If-None-Match": "etag", "If-Modified-Since": "modified"}
+        return {name: self.values[key] for name, key in headers.items() if self.values.get(key)}
+
+    def open(self, *, cached: bool = True) -> Download:
+        digits = self.values["digests"]["sha256"]
+        fd = os.open(_data(digits), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        for path in (self._meta, _data(digits)):  # in use: see sweep()
+            os.utime(path)
+        return Download(
+            fd=fd,
+            digest=f"sha256:{digits}",
+            size=os.fstat(fd).st_size,
+            name=self.values["name"],
+            modified=_seconds(self.values["modified"]),
+            was_cached=cached,
+        )
+
+    def add(self, checksum: str) -> None:
+        """See that the digest of the file is known that a checksum is about."""
+        algorithm = checksum.partition(":")[0]
+        if algorithm and algorithm not in self.values["digests"]:
+            with open(_data(self.values["digests"]["sha256"]), "rb") as file:
+                made = hashlib.new(algorithm)
+                while data := file.read(_CHUNK):
+                    made.update(data)
+            self.values["digests"][algorithm] = made.hexdigest()
+            self.keep(self.values)
+
+    def keep(self, values: dict[str, Any]) -> None:
+        self.values = {"version": 1, **values}
+        files.write_json(self._meta, self.values)
+
+
+def _data(digits: str) -> str:
+    return f"{place()}/{digits}"
+
+
+def _fetch(url: str, known: _Known, checksum: str, access: Access | None, limit: int) -> Download:
+    from podpy.registry import transport
+
+    parts = urlsplit(url)
+    origin = parts.netloc.rpartition("@")[2]
+    reach = transport.Transport(origin, insecure=False, access=access or transport.Access())
+    answer = reach.request(
+        "GET", shown(url), headers=known.conditions(), authorization=_authorization(url)
+    )
+    try:
+        if answer.status == 304 and known.values:
+            known.add(checksum)
+            _check(url, known.values["digests"], checksum)
+            return known.open()
+        if answer.status != 200:
+            reason = f"{answer.status} {answer.reason or ''}".rstrip()
+            raise BuildError(f"{shown(url)}: the server answers {reason}")
+        return _receive(url, answer, known, checksum, limit)
+    finally:
+        transport.finish(answer)
+
+
+def _authorization(url: str) -> str:
+    """``Basic`` credentials for the user name and password of a URL."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return ""
+    from base64 import b64encode
+
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return f"Basic {b64encode(login.encode()).decode()}"
+
+
+def _receive(url: str, answer: Response, known: _Known, checksum: str, limit: int) -> Download:
+    """The body of an answer, verified, in the cache under its digest."""
+    temporary = files.temporary_name(f"{place()}/download")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        asked = checksum.partition(":")[0] or "sha256"
+        digests = _copy(url, answer, fd, limit, {"sha256", asked})
+        _check(url, digests, checksum)
+        os.rename(temporary, _data(digests["sha256"]))
+    except BaseException:
+        files.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
+    headers = answer.headers
+    known.keep(
+        {
+            "digests": digests,
+            "name": _name(url, headers.get("Content-Disposition", "")),
+            "etag": headers.get("ETag", ""),
+            "modified": headers.get("Last-Modified", ""),
+        }
+    )
+    return known.open(cached=False)
+
+
+def _copy(url: str, answer: Response, fd: int, limit: int, algorithms: set[str]) -> dict[str, str]:
+    """Write a body to a file; its digests."""
+    from urllib3.exceptions import HTTPError
+
+    hashes = {name: hashlib.new(name) for name in algorithms}
+    size = 0
+    try:
+        for data in answer.stream(_CHUNK):
+            size += len(data)
+            if size > limit:
+                raise BuildError(f"{shown(url)}: more than {limit} bytes")
+            files.write_all(fd, data)
+            for each in hashes.values():
+                each.update(data)
+    except HTTPError as error:
+        raise _Interrupted(f"the download broke off after {size} bytes: {error}") from None
+    return {name: each.hexdigest() for name, each in hashes.items()}
+
+
+def _check(url: str, digests: dict[str, str], checksum: str) -> None:
+    if not checksum:
+        return
+    algorithm, _, wanted = checksum.partition(":")
+    if digests[algorithm] != wanted:
+        raise BuildError(
+            f"{shown(url)}: its checksum is {algorithm}:{digests[algorithm]}, not {checksum}"
+        )
+
+
+def _name(url: str, disposition: str) -> str:
+    """A file's name, from ``Content-Disposition`` or the URL's path; never one with a slash."""
+    name = ""
+    if disposition:
+        from email.message import Message
+
+        message = Message()
+        message["Content-Disposition"] = disposition
+        name = os.path.basename(message.get_filename("") or "")
+    if name in ("", ".", ".."):
+        name = unquote(urlsplit(url).path.rpartition("/")[2])
+    return "" if name in (".", "..") or "/" in name or "\0" in name else name
+
+
+def _seconds(text: str) -> int | None:
+    """An HTTP date (RFC 9110) as seconds since the epoch."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return int(parsedate_to_datetime(text).timestamp()) if text else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def sweep(*, older_than: float = _KEPT) -> int:
+    """Delete what was not used for that many seconds; how many bytes that were."""
+    freed = 0
+    limit = time.time() - older_than
+    directory = place()
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return 0
+    for name in names:
+        path = f"{directory}/{name}"
+        status = os.lstat(path)
+        if status.st_mtime < limit and files.unlink(path):
+            freed += status.st_size
+    return freed
