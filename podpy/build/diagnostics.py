@@ -91,15 +91,17 @@ def _excerpt(location: Location, lines: Sequence[str], at: str) -> Iterable[str]
     for offset, line in enumerate(lines[first : first + _MOST_LINES], first):
         yield f"  {location.first + offset:>{width}} | {printable(line)}"
         if offset == marked:
-            mark = "^" * min(max(1, len(printable(at))), 60)
+            length = min(len(printable(at)), len(printable(line[column:])), 60)
+            mark = "^" * max(1, length)
             yield f"  {'':{width}} | {' ' * len(printable(line[:column]))}{mark}"
 
 
 def _find(lines: Sequence[str], at: str) -> tuple[int, int]:
-    if at:
+    """Line and column of the text; of its first word where lines were joined to make it."""
+    for part in (at, *at.split()[:1]):
         for index, line in enumerate(lines):
-            column = line.find(at)
-            if column >= 0:
+            column = line.find(part)
+            if part and column >= 0:
                 return index, column
     first = lines[0] if lines else ""
     return 0, len(first) - len(first.lstrip())

@@ -16,6 +16,8 @@ SHARING = ("shared", "private", "locked")
 
 _ALIASES = {
     "src": "source",
+    "read-only": "readonly",
+    "tmpfs-size": "size",
     "dst": "target",
     "destination": "target",
     "ro": "readonly",
@@ -25,6 +27,9 @@ _KEYS = (
     "type", "from", "source", "target", "readonly", "readwrite", "required", "size", "id",
     "sharing", "mode", "uid", "gid", "env",
 )  # fmt: skip
+# SELinux labels, which podman's Dockerfiles ask for: a mount of a build shows the build's own
+# directories, never the user's, and these have the label they need.
+_LABELS = ("z", "Z", "relabel=shared", "relabel=private")
 # The types that know a key; keys that are not here are known to all.
 _OF_TYPES = {
     "required": ("secret", "ssh"),
@@ -47,6 +52,8 @@ def read_mount(text: str, expand: Expand | None) -> dict[str, Any]:
     given: dict[str, str | None] = {}
     complete = True
     for field in csv(text):
+        if field in _LABELS:
+            continue
         key, equals, value = field.partition("=")
         name = _key(key, field)
         if name == "from" and "$" in value:
@@ -132,7 +139,8 @@ def _sharing(value: str) -> str:
 
 def _number(name: str, value: str) -> int:
     digits = "01234567" if name == "mode" else "0123456789"
-    number = int(value, len(digits)) if value and not value.strip(digits) else -1
+    sound = 0 < len(value) <= 20 and not value.strip(digits)
+    number = int(value, len(digits)) if sound else -1
     if not 0 <= number < 2**32:
         kind = "an octal mode" if name == "mode" else "a number of an id"
         raise Problem(f"--mount: {name}={value!a} is not {kind}", at=f"{name}={value}")
@@ -187,6 +195,8 @@ def read_device(text: str) -> dict[str, Any]:
 
 def csv(text: str) -> list[str]:
     """The fields of one line of CSV."""
+    if '"' not in text:
+        return text.split(",")
     import csv as reader
 
     try:
