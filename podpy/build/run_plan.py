@@ -6,8 +6,9 @@ import os
 
 from podpy import files
 from podpy.build import inside, single
+from podpy.build.secrets import Inline, InlineFile
 from podpy.kernel import libc, userns
-from podpy.kernel.mounts import Bind, Symlink
+from podpy.kernel.mounts import Symlink
 from podpy.netmodel import NetworkMode
 from podpy.records import record, replace
 from podpy.runtime import network, payload, spec
@@ -111,7 +112,7 @@ def _plan(
         (),
     )
     own = _files(made, _contents(made, bench, id_map), directory, mounts.targets)
-    operations: tuple[Operation, ...] = (*standard, *mounts.operations, *own)
+    operations: tuple[Operation, ...] = (*standard, *mounts.operations, own)
     return spec.Plan(
         rootfs=inside.rootfs(bench.store, bench.driver, upper),
         namespaces=namespaces,
@@ -123,7 +124,7 @@ def _plan(
         process=payload.process_of(made, may_set_groups=not id_map.is_single),
         loopback=own_network,
         bridged=made.network.kind == "bridge",
-        surveyed=(*_targets(standard), *mounts.targets, *(each.target for each in own)),
+        surveyed=(*_targets(standard), *mounts.targets, *(each.target for each in own.files)),
         recorder=single.filter_program() if id_map.is_single else b"",
     )
 
@@ -167,17 +168,17 @@ def _contents(made: ContainerRecord, bench: Bench, id_map: IdMap) -> dict[str, s
 
 def _files(
     made: ContainerRecord, contents: Mapping[str, str], directory: str, taken: Iterable[str]
-) -> list[Bind]:
+) -> Inline:
     """Them, where no mount of the instruction's own lies."""
     covered = [path.rstrip("/") for path in taken]
     covered += [mount.destination for mount in made.mounts]
-    found = []
-    for number, (target, text) in enumerate(contents.items()):
-        if any(target == path or target.startswith(f"{path}/") for path in covered):
-            continue
-        source = f"{directory}/file.{number}"
-        with open(source, "w") as opened:
-            opened.write(text)
-            os.fchmod(opened.fileno(), 0o644)
-        found.append(Bind(source=source, target=target, recursive=False))
-    return found
+    place = f"{directory}/files"
+    os.mkdir(place)
+    return Inline(
+        place=place,
+        files=tuple(
+            InlineFile(target=target, data=text.encode(), mode=0o644, writable=True)
+            for target, text in contents.items()
+            if not any(target == path or target.startswith(f"{path}/") for path in covered)
+        ),
+    )

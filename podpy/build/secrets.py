@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from podpy.build.instructions import RunMount
 
 _LIMIT = 500 << 10  # bytes, as BuildKit has it
+_ROOM = 1 << 20  # for those who write to their hosts file
 _DIRECTORY = "/run/secrets"
-_SAFE = libc.MOUNT_ATTR_RDONLY | libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
+_SAFE = libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
 
 
 @record
@@ -49,7 +50,11 @@ class Secret:
 
 @record
 class InlineFile:
-    """One file of :class:`Inline`; it can be executed where ``program`` says so."""
+    """One file of :class:`Inline`.
+
+    It can be executed where it is a ``program``; where it is ``writable``, what
+    is written to it is gone with the container.
+    """
 
     target: str
     data: bytes
@@ -57,6 +62,13 @@ class InlineFile:
     uid: int = 0
     gid: int = 0
     program: bool = False
+    writable: bool = False
+
+    @property
+    def attributes(self) -> int:
+        """Those of its mount."""
+        refused = 0 if self.program else libc.MOUNT_ATTR_NOEXEC
+        return _SAFE | refused | (0 if self.writable else libc.MOUNT_ATTR_RDONLY)
 
 
 @record
@@ -77,9 +89,8 @@ class Inline:
         return ()
 
     def execute(self, root_fd: int, prepared: tuple[int, ...] = ()) -> None:
-        size = sum(len(each.data) + 4096 for each in self.files) + 65536
-        attributes = libc.MOUNT_ATTR_NOSUID | libc.MOUNT_ATTR_NODEV
-        made = mounts.new_filesystem("tmpfs", ("mode=0700", f"size={size}"), attributes)
+        size = sum(len(each.data) + 4096 for each in self.files) + _ROOM
+        made = mounts.new_filesystem("tmpfs", ("mode=0700", f"size={size}"), _SAFE)
         place = os.open(self.place, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         # Attached, because only then can parts of it be cloned (before Linux 6.15).
         libc.move_mount(made, place)
@@ -99,7 +110,7 @@ def _provide(root_fd: int, directory: int, name: str, file: InlineFile) -> None:
         os.fchmod(fd, file.mode)
     source = os.open(name, libc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     mounted = libc.open_tree(source, "", libc.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
-    libc.mount_setattr(mounted, set_=_SAFE | (0 if file.program else libc.MOUNT_ATTR_NOEXEC))
+    libc.mount_setattr(mounted, set_=file.attributes)
     target = mounts.open_target(root_fd, file.target, directory=False)
     libc.move_mount(mounted, target)
     for each in (source, mounted, target):

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from podpy.kernel.userns import IdMap
+    from podpy.model import IdMapping
+
 _BENEATH = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -89,15 +92,19 @@ def _described(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns)
 
 
-def clear(changes: str, text: str, *, layered: bool) -> None:
+def clear(changes: str, text: str, *, layered: bool, ids: IdMap | None = None) -> None:
     """Remove from a tree of changes what :meth:`Survey.finish` told of, where nothing uses it.
 
     ``layered``: the tree holds what an overlay wrote, so directories that were
-    brought up only for this go as well.  Runs as whoever may change all of it.
+    brought up only for this go as well.  ``ids`` is the container's map, where
+    the caller is outside of it; ``PermissionError`` when only its root may do this.
     """
     if not text:
         return
     told = files.loads(text)
+    if ids is not None:
+        for described in told["directories"].values():
+            described[1:3] = _outside(ids.uid, described[1]), _outside(ids.gid, described[2])
     top = os.open(changes, _DIRECTORY)
     try:
         times = _Times(top, told["directories"])
@@ -110,6 +117,14 @@ def clear(changes: str, text: str, *, layered: bool) -> None:
                     _remove_copy(top, path, told["directories"][path])
     finally:
         os.close(top)
+
+
+def _outside(extents: Iterable[IdMapping], inside: int) -> int:
+    """The host's number for an id of the container."""
+    for each in extents:
+        if each.inside <= inside < each.inside + each.count:
+            return each.outside + inside - each.inside
+    return inside
 
 
 def _depth(path: str) -> int:
