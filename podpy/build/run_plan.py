@@ -8,7 +8,7 @@ from podpy import files
 from podpy.build import inside, single
 from podpy.build.secrets import Inline, InlineFile
 from podpy.kernel import libc, userns
-from podpy.kernel.mounts import Symlink
+from podpy.kernel.mounts import Bind, Symlink
 from podpy.netmodel import NetworkMode
 from podpy.records import record, replace
 from podpy.runtime import network, payload, spec
@@ -52,10 +52,12 @@ def make(
     *, argv: tuple[str, ...], env: tuple[str, ...],
 ) -> Made:  # fmt: skip
     """Everything that M and I need."""
-    directory = bench.place()
+    directory, identity = bench.place(), os.urandom(32).hex()
     made = replace(
         _isolated(settings.template, settings.isolation, work.instruction.network),
-        id=os.urandom(32).hex(),
+        id=identity,
+        name=f"build-{identity[:12]}",
+        hostname=HOSTNAME,
         argv=argv,
         env=env,
         user=work.user,
@@ -111,8 +113,12 @@ def _plan(
         (each for each in first if not isinstance(each, Symlink) or each.link != "/etc/mtab"),
         (),
     )
-    own = _files(made, _contents(made, bench, id_map), directory, mounts.targets)
-    operations: tuple[Operation, ...] = (*standard, *mounts.operations, own)
+    contents = _uncovered(_contents(made, bench, id_map), (*mounts.targets, *_places(made)))
+    operations: tuple[Operation, ...] = (
+        *standard,
+        *mounts.operations,
+        *_files(made, contents, directory),
+    )
     return spec.Plan(
         rootfs=inside.rootfs(bench.store, bench.driver, upper),
         namespaces=namespaces,
@@ -124,7 +130,7 @@ def _plan(
         process=payload.process_of(made, may_set_groups=not id_map.is_single),
         loopback=own_network,
         bridged=made.network.kind == "bridge",
-        surveyed=(*_targets(standard), *mounts.targets, *(each.target for each in own.files)),
+        surveyed=(*_targets(standard), *mounts.targets, *contents),
         recorder=single.filter_program() if id_map.is_single else b"",
     )
 
@@ -166,19 +172,38 @@ def _contents(made: ContainerRecord, bench: Bench, id_map: IdMap) -> dict[str, s
     return contents
 
 
+def _places(made: ContainerRecord) -> Iterable[str]:
+    return (mount.destination for mount in made.mounts)
+
+
+def _uncovered(contents: Mapping[str, str], covered: Iterable[str]) -> dict[str, str]:
+    """Those files where none of the mounts lies that were asked for."""
+    places = tuple(path.rstrip("/") for path in covered)
+    return {
+        target: text
+        for target, text in contents.items()
+        if not any(target == path or target.startswith(f"{path}/") for path in places)
+    }
+
+
 def _files(
-    made: ContainerRecord, contents: Mapping[str, str], directory: str, taken: Iterable[str]
-) -> Inline:
-    """Them, where no mount of the instruction's own lies."""
-    covered = [path.rstrip("/") for path in taken]
-    covered += [mount.destination for mount in made.mounts]
+    made: ContainerRecord, contents: Mapping[str, str], directory: str
+) -> list[Inline | Bind]:
+    """The operations that bring the files: of memory, but for those that are rewritten.
+
+    On bridge networks the addresses become known when all is mounted; what is
+    then written into the file shows through the mount.
+    """
     place = f"{directory}/files"
     os.mkdir(place)
-    return Inline(
-        place=place,
-        files=tuple(
-            InlineFile(target=target, data=text.encode(), mode=0o644, writable=True)
-            for target, text in contents.items()
-            if not any(target == path or target.startswith(f"{path}/") for path in covered)
-        ),
-    )
+    found: list[Inline | Bind] = []
+    inline = []
+    for target, text in contents.items():
+        name = os.path.basename(target)
+        if made.network.kind == "bridge" and name in ("hosts", "resolv.conf"):
+            files.write_atomic(f"{directory}/{name}", text, mode=0o644)
+            found.append(Bind(source=f"{directory}/{name}", target=target, recursive=False))
+        else:
+            data = text.encode()
+            inline.append(InlineFile(target=target, data=data, mode=0o644, writable=True))
+    return [*found, Inline(place=place, files=tuple(inline))]

@@ -32,10 +32,13 @@ def prepare(ctx: Context, record: ContainerRecord) -> None:
     birth.ensure(place)
 
 
-def driver(ctx: Context, record: ContainerRecord, holder: Holder) -> network.Bridge:
+def driver(
+    ctx: Context, record: ContainerRecord, holder: Holder, directory: str = ""
+) -> network.Bridge:
     """The driver that plugs a container into its networks and tells it its addresses.
 
-    ``holder`` may name the container that has a used port.
+    ``holder`` may name the container that has a used port; ``directory`` is where its
+    hosts file and resolv.conf lie, when they are not in its own.
     """
     found = [networks.find(ctx, attachment.network) for attachment in record.networks]
     if record.ports and all(network.internal for network in found):
@@ -60,7 +63,7 @@ def driver(ctx: Context, record: ContainerRecord, holder: Holder) -> network.Bri
     )
 
     def arrived(endpoints: tuple[Endpoint, ...]) -> None:
-        naming.write(ctx, record, endpoints, found)
+        naming.write(ctx, record, endpoints, found, directory)
 
     return network.Bridge(ctx.store.network_run, told, arrived, holder)
 

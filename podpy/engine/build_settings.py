@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 
 from podpy.build.running import Settings
-from podpy.build.secrets import Secret
-from podpy.build.ssh import Agent
 from podpy.engine import build_request, containers, draft
 from podpy.engine.options import ContainerOptions
 from podpy.errors import HostError, UsageError
@@ -44,10 +42,8 @@ def read(ctx: Context, options: BuildOptions) -> Settings:
         cgroup_manager=ctx.config.engine.cgroup_manager,
         limits=_settings(build_request.limits(options)),
         isolation=isolation,
-        secrets={
-            each.id: Secret(id=each.id, file=each.file, variable=each.variable) for each in asked
-        },
-        agents={each.id: Agent(id=each.id, paths=each.paths) for each in agents},
+        secrets={each.id: each for each in asked},
+        agents={each.id: each for each in agents},
     )
 
 
@@ -130,7 +126,7 @@ def _driver(ctx: Context, record: ContainerRecord, directory: str) -> Network | 
         from podpy.engine import bridging
 
         bridging.prepare(ctx, record)
-        return bridging.driver(ctx, record, nobody)
+        return bridging.driver(ctx, record, nobody, directory)
     return network.driver(record.network, (), directory=directory, holder=nobody)
 
 

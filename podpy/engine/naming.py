@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
 
 def write(
-    ctx: Context, record: ContainerRecord, endpoints: Sequence[Endpoint], known: Sequence[Network]
-) -> None:
-    """Write both files for what a container has got on the networks ``known``."""
+    ctx: Context, record: ContainerRecord, endpoints: Sequence[Endpoint],
+    known: Sequence[Network], directory: str = "",
+) -> None:  # fmt: skip
+    """Write both files for what a container has got on the networks ``known``.
+
+    They lie in the container's directory, unless another one is named.
+    """
     lines: Iterable[tuple[str, tuple[str, ...]]] = ()
     if record.links:
         from podpy.engine import links
@@ -47,7 +51,7 @@ def write(
         record, endpoints, hostname, lines, networks=known, host=resolv.Host.now(), base=base
     )
     for name, text in made.items():
-        files.overwrite(f"{ctx.store.container(record.id)}/{name}", text)
+        files.overwrite(f"{directory or ctx.store.container(record.id)}/{name}", text)
 
 
 def rewrite(ctx: Context, container: Container) -> None:
