@@ -88,8 +88,12 @@ class Built:
 class Build:
     """All stages of one Dockerfile for one platform."""
 
-    def __init__(self, plan: Plan, host: Host, scheduler: Scheduler, report: Report) -> None:
+    def __init__(
+        self, plan: Plan, host: Host, scheduler: Scheduler, report: Report, *, label: str = ""
+    ) -> None:
+        """``label`` tells the steps of one platform from those of the others."""
         self.plan = plan
+        self.label = label
         self.host = host
         self.report = report
         self.used: set[str] = set()
@@ -359,13 +363,13 @@ class _StageRun:
             stage=self.name,
             position=position,
             text=text,
-            platform=str(self.plan.order.platform),
+            platform=self.build.label,
         )
 
     def _apart(self, text: str) -> Started:
         """A step that is not counted among the stage's."""
-        platform = str(self.plan.order.platform)
-        return Started(step=self.build.next_step(), stage=self.name, text=text, platform=platform)
+        step = self.build.next_step()
+        return Started(step=step, stage=self.name, text=text, platform=self.build.label)
 
     def _lines(self) -> tuple[int, int]:
         return self.stage.location.first, self.stage.location.last

@@ -31,12 +31,12 @@ def pull(
 ) -> None:
     """Pull images from registries."""
     from podpy.cli import progress
-    from podpy.engine import remote, transfer
+    from podpy.engine import registries, transfer
 
     options = transfer.PullOptions(
         all_tags=all_tags, platform=platform, arch=arch, os=os_, variant=variant,
         policy=policy or "always",
-        registry=remote.RegistryOptions(
+        registry=registries.RegistryOptions(
             authfile=authfile, cert_dir=cert_dir, creds=creds, tls_verify=tls_verify,
             retry=retry, retry_delay=retry_delay,
         ),
@@ -67,11 +67,11 @@ def push(
 ) -> None:
     """Push an image to a registry."""
     from podpy.cli import progress
-    from podpy.engine import pushing, remote
+    from podpy.engine import pushing, registries
 
     options = pushing.PushOptions(
         all_tags=all_tags, digestfile=digestfile,
-        registry=remote.RegistryOptions(
+        registry=registries.RegistryOptions(
             authfile=authfile, cert_dir=cert_dir, creds=creds, tls_verify=tls_verify,
             retry=retry, retry_delay=retry_delay,
         ),
@@ -97,9 +97,9 @@ def login(
     verbose: opt.Verbose = False,
 ) -> None:
     """Log in to a registry and remember the credentials."""
-    from podpy.engine import logins, remote
+    from podpy.engine import logins, registries
 
-    how = remote.RegistryOptions(authfile=authfile, cert_dir=cert_dir, tls_verify=tls_verify)
+    how = registries.RegistryOptions(authfile=authfile, cert_dir=cert_dir, tls_verify=tls_verify)
     if get_login:
         output.line(logins.logged_in(ctx, registry, how))
         return

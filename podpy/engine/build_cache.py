@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from podpy.build.model import Report
     from podpy.engine.build_outputs import CachePlace
     from podpy.engine.context import Context
-    from podpy.engine.remote import RegistryOptions
+    from podpy.engine.registries import RegistryOptions
     from podpy.model import Descriptor
     from podpy.registry.client import Repository
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from podpy.build import checks, context, dockerfile
+from podpy.build import checks, dockerfile
 from podpy.build.instructions import Arg, Run
 from podpy.build.plan import Order, Plan
-from podpy.engine import build_request, platforms
+from podpy.engine import build_context, build_request, platforms
 from podpy.records import record
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ class Outline:
 
 
 def check(ctx: Context, options: BuildOptions) -> Checked:
-    with context.prepare(ctx.store, options.context) as prepared:
+    with build_context.prepare(ctx, options) as prepared:
         parsed = dockerfile.parse(prepared.dockerfile, prepared.dockerfile_name)
         given = build_request.arguments(options, os.environ)
         ignored = prepared.ignore.excludes if prepared.ignore else None
@@ -106,7 +106,7 @@ def outline(ctx: Context, options: BuildOptions) -> Outline:
 
 
 def _plan(ctx: Context, options: BuildOptions) -> Plan:
-    with context.prepare(ctx.store, options.context) as prepared:
+    with build_context.prepare(ctx, options) as prepared:
         parsed = dockerfile.parse(prepared.dockerfile, prepared.dockerfile_name)
     asked = build_request.wanted_platforms(options, os.environ)
     return Plan(

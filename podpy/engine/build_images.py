@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.build.execute import Wire
     from podpy.engine.context import Context
-    from podpy.engine.remote import RegistryOptions
+    from podpy.engine.registries import RegistryOptions
     from podpy.model import Image
     from podpy.storage.collect import Pins
 

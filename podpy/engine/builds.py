@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import time
 
-from podpy.build import context, dockerfile
+from podpy.build import dockerfile
 from podpy.build.execute import Scheduler
 from podpy.build.model import Loaded, Warned
 from podpy.build.plan import PROXIES, Order, Plan
 from podpy.build.stages import Build, Host
-from podpy.engine import build_publish, build_request, build_settings, platforms, rootfs
+from podpy.engine import (
+    build_context,
+    build_publish,
+    build_request,
+    build_settings,
+    platforms,
+    rootfs,
+)
 from podpy.engine.build_images import Images
-from podpy.engine.remote import RegistryOptions
 from podpy.records import EMPTY, record
 from podpy.storage import staging
 from podpy.storage.collect import Pins
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from podpy.engine.build_options import BuildOptions
     from podpy.engine.build_publish import Attestation, Made
     from podpy.engine.context import Context
+    from podpy.engine.registries import RegistryOptions
     from podpy.model import Platform
 
 #: Arguments that are no mistake when no ARG takes them (BuildKit's own).
@@ -54,7 +61,7 @@ def build(ctx: Context, options: BuildOptions, report: Report) -> BuildResult:
     ctx.store.prepare()
     pins = Pins(ctx.store)
     try:
-        with context.prepare(ctx.store, options.context) as prepared:
+        with build_context.prepare(ctx, options) as prepared:
             return _Building(ctx, options, prepared, pins, report).run()
     finally:
         pins.close()
@@ -81,10 +88,12 @@ class _Building:
         self._report(Loaded(name=self._dockerfile.name, lines=self._dockerfile.lines))
         scheduler = Scheduler(self._report, build_request.jobs(self._options.jobs))
         host = self._host(scheduler)
-        asked = build_request.wanted_platforms(self._options, os.environ)
+        asked = build_request.wanted_platforms(self._options, os.environ) or (platforms.host(),)
         tasks = []
-        for platform in asked or (platforms.host(),):
-            one = Build(Plan(self._order(platform)), host, scheduler, self._report)
+        for platform in asked:
+            label = str(platform) if len(asked) > 1 else ""
+            plan = Plan(self._order(platform))
+            one = Build(plan, host, scheduler, self._report, label=label)
             tasks.append((one, one.stage(one.plan.target)))
         scheduler.run()
         self._tell_of_unused([one for one, _ in tasks])
@@ -112,14 +121,7 @@ class _Building:
 
     def _host(self, scheduler: Scheduler) -> Host:
         options = self._options
-        registry = RegistryOptions(
-            authfile=options.authfile,
-            creds=options.creds,
-            cert_dir=options.cert_dir,
-            tls_verify=options.tls_verify,
-            retry=options.retry,
-            retry_delay=options.retry_delay,
-        )
+        registry = build_context.registry(options)
         policy = build_request.pull_policy(options.pull)
         found = Images(self._ctx, self._pins, policy=policy, registry=registry)
         layered = build_request.layered(options, os.environ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podpy.engine import remote
-from podpy.engine.remote import RegistryOptions
+from podpy.engine.registries import RegistryOptions
 from podpy.errors import AuthenticationError, NotFound, UsageError
 from podpy.records import record
 from podpy.registry import auth, client, shortnames

@@ -82,7 +82,7 @@ def _transfer(
     ctx: Context, options: ContainerOptions, policy: str, progress: Progress | None
 ) -> str:
     from podpy.engine import transfer
-    from podpy.engine.remote import RegistryOptions
+    from podpy.engine.registries import RegistryOptions
 
     how = RegistryOptions(
         authfile=options.authfile,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from podpy import files
 from podpy.engine import images, pipeline
 from podpy.engine.progress import Progress
-from podpy.engine.remote import RegistryOptions, bare, open_repository
+from podpy.engine.registries import RegistryOptions
+from podpy.engine.remote import bare, open_repository
 from podpy.errors import NotFound, PodpyError, UsageError
 from podpy.records import record, replace
 from podpy.registry import reference as references

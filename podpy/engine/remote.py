@@ -1,34 +1,18 @@
-"""Reaching registries: the options every transfer shares, and what they open."""
+"""Reaching registries: what the options of a transfer open."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from podpy.engine import values
-from podpy.records import record
 from podpy.registry import auth, client
 from podpy.registry.transport import Access
 
 if TYPE_CHECKING:
     from podpy.engine.context import Context
+    from podpy.engine.registries import RegistryOptions
     from podpy.registry.client import Repository
     from podpy.registry.shortnames import Source
-
-
-@record
-class RegistryOptions:
-    """How to reach registries: options that pull, push, login and logout share.
-
-    ``creds`` is ``NAME:PASSWORD``; an empty ``retry`` (a number) or
-    ``retry_delay`` is left to the configuration, then 3 tries after 1 second.
-    """
-
-    authfile: str = ""
-    creds: str = ""
-    cert_dir: str = ""
-    tls_verify: bool | None = None
-    retry: str = ""
-    retry_delay: str = ""
 
 
 def access(ctx: Context, options: RegistryOptions) -> Access:

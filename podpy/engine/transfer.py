@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from podpy.engine import images, pipeline, platforms
 from podpy.engine.progress import Progress
-from podpy.engine.remote import RegistryOptions, bare, open_repository
+from podpy.engine.registries import RegistryOptions
+from podpy.engine.remote import bare, open_repository
 from podpy.errors import (
     ImageError,
     NotFound,
