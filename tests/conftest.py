@@ -38,12 +38,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _select_part(config, items, os.environ.get("PODPY_TEST_PART", "all"))
     if config.getoption("--long"):
         return
     skip = pytest.mark.skip(reason="long: runs with --long")
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(skip)
+
+
+def _select_part(config: pytest.Config, items: list[pytest.Item], part: str) -> None:
+    """Tests of the Internet run apart from the others: the world that run.sh makes has none."""
+    if part == "all":
+        return
+    chosen: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        outside = item.get_closest_marker("internet") is not None
+        (chosen if outside == (part == "internet") else others).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = chosen
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -27,7 +27,7 @@ packages=(
     iproute2 util-linux openssl zstd xz-utils strace # what tests look with
     nftables iperf3 iputils-ping bind9-dnsutils     # networks, and what tests try them with
     dbus-daemon python3-dbus python3-gi             # a bus with a manager like systemd's on it
-    podman crun conmon netavark aardvark-dns        # peers
+    podman crun conmon netavark aardvark-dns buildah  # peers
     skopeo umoci docker-registry
     mmdebstrap                                      # the big image, the Debian 13 tree
 )

@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import image, measure, network
+from bench import building, image, measure, network
 from bench.measure import Row, command, pair, parallel
 from support import host, images, processes
 from support.command import Tool
@@ -192,6 +192,7 @@ GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "memory": idle_memory,
     "load": load_big,
     "pull": pull_big,
+    "build": building.everything,
     "network-start": network.starts,
     "network-traffic": network.traffic,
     "network-memory": network.memory,

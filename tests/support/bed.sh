@@ -18,6 +18,7 @@ base=$(mktemp -d /var/tmp/podpy-test.XXXXXX)
 runtime=/run/podpy-test.$$
 world=$runtime/world
 agent= no_world="it is not made yet"
+part=all
 leaks=0
 
 say() { printf 'bed: %s\n' "$*" >&2; }
@@ -117,7 +118,8 @@ as_user() {
             PODPY_TEST_WORLD="$world" PODPY_TEST_NO_WORLD="$no_world" \
             CI="${CI:-}" PODPY_TEST_CACHE="${PODPY_TEST_CACHE:-}" PODPY_TEST_SMALL="$runtime/small" \
             PYTEST_ADDOPTS="--basetemp=$base/tmp/t ${PYTEST_ADDOPTS:-}" \
-            PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" "$@"
+            PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" \
+            PODPY_TEST_PART="$part" "$@"
     )
 }
 
@@ -132,8 +134,20 @@ build_podpy() {
 # The benchmarks' big image is made from the distribution's mirror, which the world has not.
 fetch_image() {
     [ "$1" = tests/bench/run.py ] || return 0
-    [[ " $* " != *" --only "* || " $* " =~ load|pull ]] || return 0
+    [[ " $* " != *" --only "* || " $* " =~ load|pull|build ]] || return 0
     as_user env PYTHONPATH=tests "$python" -m bench.image
+}
+
+# The tests marked "internet", in the host's own network; the others have run by now.
+run_outside() {
+    [ "$1" = -m ] && [ -z "$no_world" ] || return 0
+    umount /etc/resolv.conf
+    no_world="tests of the Internet run in the host's network" part=internet
+    as_user "$python" "$@"
+    local outside=$? nothing=5  # pytest's word for "no test was selected"
+    if [ $code -eq $nothing ] || { [ $code -eq 0 ] && [ $outside -ne $nothing ]; }; then
+        code=$outside
+    fi
 }
 
 # Everything the command started is in the cgroup; everything it mounted is in this namespace.
@@ -184,9 +198,11 @@ clear_away() {
     start_agent
     mount --make-rshared /
     mounts_before=$(mounts)
+    [ -n "$no_world" ] || part=world
     as_user "$python" "$@"
     code=$?
     end_agent
+    run_outside "$@"
     check
     [ $code -ne 0 ] || code=$leaks
     exit $code

@@ -99,6 +99,14 @@ def popen(*args, **kwargs) -> subprocess.Popen:  # type: ignore[no-untyped-def,t
     return child
 
 
+_session: set[Process] = set()
+
+
+def keep(pid: int) -> None:
+    """A process of the whole session is no test's leftover, nor is anything that it starts."""
+    _session.add(process(pid))
+
+
 class Watch:
     """What ran before the test, so that what it left can be told apart."""
 
@@ -114,8 +122,9 @@ class Watch:
     def left(self) -> set[Process]:
         """Processes that this test started and that still run."""
         reap()
-        exempt = set(self._before) | self._allowed
-        for root in self._allowed:
+        allowed = self._allowed | _session
+        exempt = set(self._before) | allowed
+        for root in allowed:
             exempt |= descendants(root.pid)
         return descendants() - exempt
 

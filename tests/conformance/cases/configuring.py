@@ -1,0 +1,51 @@
+"""What is only written into the configuration, and what is inherited."""
+
+from support.dockerfiles import case
+
+SCRATCH = "FROM scratch"
+CONFIGURED = "FROM localhost/configured"
+
+CASES = (
+    case("cmd-shell-form", SCRATCH, "CMD echo a && echo b"),
+    case("cmd-exec-form", SCRATCH, 'CMD ["a", "b c"]'),
+    case("cmd-last-wins", SCRATCH, 'CMD ["a"]', 'CMD ["b"]'),
+    case("cmd-empty-list", CONFIGURED, "CMD []"),
+    case("cmd-invalid-json-is-shell-form", SCRATCH, "CMD ['a', 'b']"),
+    case("cmd-json-with-escapes", SCRATCH, r'CMD ["a\"b", "c\\d", "\u00fc", "tab\t"]'),
+    case("cmd-json-spaces", SCRATCH, 'CMD  [ "a" ,   "b" ]  '),
+    case("cmd-shell-form-keeps-quotes", SCRATCH, "CMD echo \"a  b\" 'c'"),
+    case("entrypoint-shell-form", SCRATCH, "ENTRYPOINT exec top -b"),
+    case("entrypoint-exec-form", SCRATCH, 'ENTRYPOINT ["top", "-b"]'),
+    case("entrypoint-and-cmd", SCRATCH, 'ENTRYPOINT ["top"]', 'CMD ["-b"]'),
+    case("cmd-then-entrypoint", SCRATCH, 'CMD ["-b"]', 'ENTRYPOINT ["top"]'),
+    case("entrypoint-drops-cmd-of-base", CONFIGURED, 'ENTRYPOINT ["own"]'),
+    case("entrypoint-empty", CONFIGURED, "ENTRYPOINT []"),
+    case("cmd-of-base-replaced", CONFIGURED, 'CMD ["own"]'),
+    case("everything-of-base-is-kept", CONFIGURED, "LABEL x=y"),
+    case("shell-in-config", SCRATCH, 'SHELL ["/bin/own", "-x", "-c"]'),
+    case("shell-for-cmd", SCRATCH, 'SHELL ["/bin/own", "-c"]', "CMD a b", "ENTRYPOINT c d"),
+    case("shell-changes-between", SCRATCH, "CMD before", 'SHELL ["/own", "-c"]',
+         "ENTRYPOINT after"),
+    case("shell-of-base-for-cmd", CONFIGURED, "CMD x y"),
+    case("expose-one", SCRATCH, "EXPOSE 80"),
+    case("expose-several", SCRATCH, "EXPOSE 80/tcp 53/udp 8080"),
+    case("expose-range", SCRATCH, "EXPOSE 8000-8003/tcp"),
+    case("expose-upper-case", SCRATCH, "EXPOSE 80/TCP"),
+    case("expose-and-base", CONFIGURED, "EXPOSE 443"),
+    case("stopsignal-name", SCRATCH, "STOPSIGNAL SIGTERM"),
+    case("stopsignal-number", SCRATCH, "STOPSIGNAL 9"),
+    case("stopsignal-of-base-replaced", CONFIGURED, "STOPSIGNAL SIGQUIT"),
+    case("healthcheck-shell", SCRATCH, "HEALTHCHECK CMD curl -f http://localhost/ || exit 1"),
+    case("healthcheck-exec", SCRATCH, 'HEALTHCHECK CMD ["check", "it"]'),
+    case("healthcheck-options", SCRATCH,
+         "HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=10s --retries=5 CMD true"),
+    case("healthcheck-none", CONFIGURED, "HEALTHCHECK NONE"),
+    case("healthcheck-of-base", CONFIGURED, "LABEL a=b"),
+    case("healthcheck-last-wins", SCRATCH, "HEALTHCHECK CMD a", "HEALTHCHECK CMD b"),
+    case("maintainer", SCRATCH, "MAINTAINER Some One <some@one.example>", "LABEL a=b"),
+    case("user-of-base-replaced", CONFIGURED, "USER bob"),
+    case("lower-case-words", "from scratch", "env A=b", "label c=d", 'cmd ["x"]', "expose 80"),
+    case("config-of-everything", SCRATCH, "ENV A=b", "LABEL c=d", "EXPOSE 80", "VOLUME /v",
+         "USER u", "WORKDIR /w", "STOPSIGNAL SIGINT", 'ENTRYPOINT ["e"]', 'CMD ["c"]',
+         "HEALTHCHECK CMD h", 'SHELL ["/s"]', "ONBUILD RUN r"),
+)  # fmt: skip

@@ -1,0 +1,56 @@
+"""Owners and modes: --chown, --chmod, USER and what RUN makes."""
+
+from support.dockerfiles import case, directory, file
+
+SCRATCH = "FROM scratch"
+USERS = "FROM localhost/users"
+TREE = {"a": "a", "d/b": "b", "d/sub/c": "c", "x.sh": "#!/bin/sh\n", "d/empty": directory(0o700)}
+
+CASES = (
+    case("chown-numbers", SCRATCH, "COPY --chown=1000:1001 a /", files=TREE),
+    case("chown-uid-alone-is-the-group-too", SCRATCH, "COPY --chown=7 a /", files=TREE),
+    case("chown-directory", SCRATCH, "COPY --chown=1000:1001 d /d", files=TREE),
+    case("chown-made-parents", SCRATCH, "COPY --chown=1000:1001 a /new/dir/", files=TREE),
+    case("chown-user-name", USERS, "COPY --chown=alice a /", files=TREE),
+    case("chown-user-and-group-names", USERS, "COPY --chown=bob:audio d /d", files=TREE),
+    case("chown-name-and-number", USERS, "COPY --chown=alice:29 a /",
+         "COPY --chown=1001:wheel a /b",
+         files=TREE),
+    case("chown-existing-directory-keeps-its-owner", USERS, "COPY --chown=bob a /home/alice/",
+         files=TREE),
+    case("chown-add", SCRATCH, "ADD --chown=5:6 d /d", files=TREE),
+    case("chown-by-argument", SCRATCH, "ARG who=11:12", "COPY --chown=$who a /", files=TREE),
+    case("chown-from-stage", USERS + " AS one", SCRATCH, "COPY --from=one --chown=3:4 /home /h"),
+    case("copy-from-stage-keeps-owners", USERS + " AS one", SCRATCH, "COPY --from=one /home /h"),
+    case("copy-from-stage-keeps-owner-of-file", USERS + " AS one", SCRATCH,
+         "COPY --from=one /home/alice/note /n"),
+    case("copy-ignores-user", USERS, "USER alice", "COPY a d /x/", files=TREE),
+    case("chmod-file", SCRATCH, "COPY --chmod=600 a /", files=TREE),
+    case("chmod-four-digits", SCRATCH, "COPY --chmod=0755 a /", files=TREE),
+    case("chmod-directory", SCRATCH, "COPY --chmod=750 d /d", files=TREE),
+    case("chmod-and-chown", SCRATCH, "COPY --chown=1:2 --chmod=640 a /", files=TREE),
+    case("chmod-add", SCRATCH, "ADD --chmod=400 a /", files=TREE),
+    case("chmod-setuid", SCRATCH, "COPY --chmod=4755 x.sh /", files=TREE),
+    case("user-runs-as", USERS, "USER alice", "WORKDIR /tmp",
+         "RUN id -u >me; id -g >>me; id -G >>me"),
+    case("user-with-group", USERS, "USER alice:audio", "RUN id -u >/tmp/me; id -g >>/tmp/me"),
+    case("user-number", USERS, "USER 1001", "RUN id -u >/tmp/me; id -g >>/tmp/me"),
+    case("user-number-unknown", USERS, "USER 4321:1234", "RUN id -u >/tmp/me; id -g >>/tmp/me"),
+    case("user-home", USERS, "USER bob", "RUN echo $HOME >/tmp/home"),
+    case("user-changes", USERS, "USER alice", "RUN touch /tmp/a", "USER root", "RUN touch /tmp/r",
+         "USER bob", "RUN touch /tmp/b"),
+    case("user-by-variable", USERS, "ENV WHO=alice", "USER $WHO", "RUN touch /tmp/a"),
+    case("user-in-config", SCRATCH, "USER nobody:nogroup"),
+    case("user-of-base-is-kept", "FROM localhost/configured", "RUN touch /tmp/mine"),
+    case("run-umask-and-owners", USERS,
+         "RUN umask 077; mkdir /p; touch /p/f; chown alice:bob /p/f"),
+    case("run-chmod-of-base-file", USERS, "RUN chmod 600 /etc/passwd"),
+    case("run-chown-of-base-tree", USERS, "RUN chown -R 1001:1001 /home/alice"),
+    case("run-setgid-directory", USERS,
+         "RUN mkdir /g && chgrp audio /g && chmod 2775 /g && touch /g/f"),
+    case("copied-mode-then-run", SCRATCH + " AS a", "COPY --chmod=711 x.sh /x", USERS,
+         "COPY --from=a /x /x", "RUN stat -c %a /x >/mode", files=TREE),
+    case("workdir-of-user", USERS, "USER alice", "WORKDIR /made", "RUN stat -c %u /made >/tmp/o"),
+    case("chown-keeps-setuid-of-copied", SCRATCH, "COPY --chown=9:9 su /",
+         files={"su": file("x", 0o4755)}),
+)  # fmt: skip
