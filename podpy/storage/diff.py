@@ -113,12 +113,17 @@ class _Layer(Stream):
         self._dotted = dotted
         self._links: dict[int, tuple[bytes, tuple[int, int]]] = {}
         self._owners = owners
+        self._times = None if timestamp is None else (timestamp * 1_000_000_000,) * 2
         self.records: list[dict[str, Any]] = []
         self.size = self.names = 0
         self.whiteouts = "device"
 
     def run(self, root: int) -> None:
-        fd = os.open(".", _O_DIR, dir_fd=root)
+        self._walk(os.open(".", _O_DIR, dir_fd=root))
+        self.finish()
+
+    def _walk(self, fd: int) -> None:
+        """Everything from a directory on down; closes it."""
         try:
             way = [self._root(fd)]
             while way:
@@ -136,7 +141,6 @@ class _Layer(Stream):
                     self._other(fd, way[-1], spelled, name, status)
         finally:
             os.close(fd)
-        self.finish()
 
     # --- directories ---------------------------------------------------------
 
@@ -186,11 +190,21 @@ class _Layer(Stream):
                 else:
                     found.append((name, name, about))
         if odd:
-            for name, about in odd:
-                self._respell(fd, directory, name, about)
-            os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+            self._tidy(fd, directory, odd, status)
         self.names += len(found)
         found.sort(reverse=True)
+
+    def _tidy(
+        self,
+        fd: int,
+        directory: _Directory,
+        odd: Sequence[tuple[bytes, os.stat_result]],
+        status: os.stat_result,
+    ) -> None:
+        """Treat sockets and names that look like deletions; no trace of that stays."""
+        for name, about in odd:
+            self._respell(fd, directory, name, about)
+        os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _respell(self, fd: int, directory: _Directory, name: bytes, status: os.stat_result) -> None:
         """Delete a socket; turn a ``.wh.`` file into what the kernel's overlayfs reads."""
@@ -229,8 +243,8 @@ class _Layer(Stream):
 
     def _leave(self, fd: int, has_parent: bool) -> int:
         """The parent of a directory that is done."""
-        if self._timestamp is not None:
-            os.utime(fd, ns=(self._timestamp * 1_000_000_000,) * 2)
+        if self._times is not None:
+            os.utime(fd, ns=self._times)
         if not has_parent:
             return fd
         parent = os.open("..", _O_DIR, dir_fd=fd)
@@ -286,8 +300,8 @@ class _Layer(Stream):
             self._member(path, headers.REGULAR, mode, owner, time, size=size, xattrs=xattrs)
             if size:
                 self.content(fd, size, path)
-            if self._timestamp is not None:
-                os.utime(fd, ns=(self._timestamp * 1_000_000_000,) * 2)
+            if self._times is not None:
+                os.utime(fd, ns=self._times)
         finally:
             os.close(fd)
 
@@ -325,9 +339,8 @@ class _Layer(Stream):
         )
 
     def _stamp(self, directory: int, name: bytes) -> None:
-        if self._timestamp is not None:
-            times = (self._timestamp * 1_000_000_000,) * 2
-            os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
+        if self._times is not None:
+            os.utime(name, ns=self._times, dir_fd=directory, follow_symlinks=False)
 
     def _mark(self, path: bytes) -> None:
         """A deletion; its own time says nothing, so it has none."""
@@ -336,6 +349,41 @@ class _Layer(Stream):
     def _member(self, name: bytes, kind: bytes, *about: Any, **more: Any) -> None:
         self.entries += 1
         self.add(headers.member(name, kind, *about, **more))
+
+
+class Trees(_Layer):
+    """Whole merged trees as one archive; nothing is changed in them."""
+
+    def __init__(self, out: int, *, timestamp: int | None = None) -> None:
+        super().__init__(out, Below(()), timestamp, dotted=False, owners={})
+        self._times = None
+        self._prefix = b""
+
+    def add_tree(self, root: int, prefix: str = "") -> None:
+        """Add what a directory has, below a directory of the archive if one is named."""
+        self._prefix = os.fsencode(prefix)
+        self._links.clear()
+        self._walk(os.open(".", _O_DIR, dir_fd=root))
+
+    def _root(self, fd: int) -> _Directory:
+        status, path = os.fstat(fd), self._prefix
+        if path:
+            mode, owner = stat.S_IMODE(status.st_mode), _owner(status, fd, os.listxattr(fd))
+            self._member(path + b"/", headers.DIRECTORY, mode, owner, self.time(status))
+        top = _Directory(path + b"/" if path else b"", _NEW)
+        self._list(fd, top, status)
+        return top
+
+    def _tidy(
+        self,
+        fd: int,
+        directory: _Directory,
+        odd: Sequence[tuple[bytes, os.stat_result]],
+        status: os.stat_result,
+    ) -> None:
+        for name, about in odd:
+            if not stat.S_ISSOCK(about.st_mode):
+                directory.waiting.append((name, name, about))
 
 
 def _open(directory: int, name: bytes) -> int:
