@@ -13,6 +13,7 @@
     │   └── AuthenticationError   … for want of credentials
     ├── LaunchError               a step between fork and execve failed
     ├── BuildError                a Dockerfile, a context or a step of a build is wrong
+    │   └── StepFailed            … its command ended with this exit code, which becomes podpy's
     ├── CannotInvoke              exit 126: the command exists and cannot be run
     └── CommandNotFound           exit 127: the command does not exist
 
@@ -98,6 +99,14 @@ class LaunchError(PodpyError):
 
 class BuildError(PodpyError):
     """A Dockerfile, a context or a step of a build is wrong."""
+
+
+class StepFailed(BuildError):
+    """The command of a RUN failed; podpy ends with its exit code, as podman does."""
+
+    def __init__(self, message: str, *, hint: str = "", code: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = code
 
 
 class CannotInvoke(PodpyError):

@@ -125,9 +125,10 @@ def _work(work: Work, reading: list[int], writing: list[int]) -> int:
     try:
         wire._send(("value", work.function(wire)))
     except PodpyError as error:
-        wire._send(("failed", type(error).__name__, error.message, error.hint))
+        kind = type(error).__name__
+        wire._send(("failed", kind, error.message, error.hint, error.exit_code))
     except OSError as error:
-        wire._send(("failed", "BuildError", channel.describe(error), ""))
+        wire._send(("failed", "BuildError", channel.describe(error), "", BuildError.exit_code))
     return 0
 
 
@@ -236,7 +237,8 @@ class Scheduler:
             if word == "value":
                 worker.value = details[0]
             else:
-                worker.error = channel.revive(details)
+                worker.error = channel.revive(details[:3])
+                worker.error.exit_code = details[3]
 
     def _close(self, worker: _Worker, fd: int) -> None:
         self._poll.unregister(fd)

@@ -14,7 +14,7 @@ from podpy import files
 from podpy.build import cache, run_plan, single
 from podpy.build.mounts import Mounts, content, described, reads
 from podpy.build.secrets import InlineFile
-from podpy.errors import BuildError, suppress
+from podpy.errors import BuildError, StepFailed, suppress
 from podpy.kernel import process, userns
 from podpy.records import EMPTY, record
 from podpy.runtime import step, stubs
@@ -187,10 +187,12 @@ def _execute(work: RunWork, settings: Settings, bench: Bench, upper: Upper) -> N
     _clear(upper, ended.stubs)
 
 
-def failure(words: Sequence[str], code: int) -> BuildError:
+def failure(words: Sequence[str], code: int) -> StepFailed:
     """docker's words for a command that failed."""
     text = " ".join(words)
-    return BuildError(f'process "{text}" did not complete successfully: exit code: {code}')
+    return StepFailed(
+        f'process "{text}" did not complete successfully: exit code: {code}', code=code
+    )
 
 
 def _reap(pids: Sequence[int]) -> None:

@@ -125,6 +125,8 @@ class _StageRun:
         self.plan = build.plan
         self.stage = stage
         self.name = stage.name or f"stage-{stage.index}"
+        is_alone = len(self.plan.dockerfile.stages) == 1 and not stage.name
+        self._shown = "" if is_alone else self.name
         self.draft: Draft
         self.layers: list[StepResult] = []
         self.arguments: dict[str, str] = {}
@@ -360,7 +362,7 @@ class _StageRun:
         self._position += 1
         return Started(
             step=self.build.next_step(),
-            stage=self.name,
+            stage=self._shown,
             position=position,
             text=text,
             platform=self.build.label,
@@ -369,7 +371,7 @@ class _StageRun:
     def _apart(self, text: str) -> Started:
         """A step that is not counted among the stage's."""
         step = self.build.next_step()
-        return Started(step=step, stage=self.name, text=text, platform=self.build.label)
+        return Started(step=step, stage=self._shown, text=text, platform=self.build.label)
 
     def _lines(self) -> tuple[int, int]:
         return self.stage.location.first, self.stage.location.last
