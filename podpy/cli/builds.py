@@ -122,7 +122,7 @@ FIELDS: Mapping[str, Any] = {
     "Description": lambda kept: kept.description,
     "Type": lambda kept: kept.kind,
     "Shared": lambda kept: kept.shared,
-    "Mutable": lambda kept: bool(kept.path),
+    "Mutable": lambda kept: kept.mount is not None,
 }
 
 
@@ -131,7 +131,7 @@ def _describe(kept: Kept) -> None:
     lines = (
         ("ID", kept.id),
         ("Created at", output.timestamp(kept.created)),
-        ("Mutable", str(bool(kept.path)).lower()),
+        ("Mutable", str(kept.mount is not None).lower()),
         ("Reclaimable", "true"),
         ("Shared", str(kept.shared).lower()),
         ("Size", output.size(kept.size)),

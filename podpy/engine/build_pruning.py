@@ -11,13 +11,12 @@ import os
 import time
 from contextlib import suppress
 
-from podpy import files, paths
-from podpy.build import cache
+from podpy.build import cache, cache_mounts
 from podpy.engine import image_removal, values
 from podpy.engine.context import Outcome
-from podpy.errors import PodpyError, StoreError, UsageError
+from podpy.errors import Conflict, PodpyError, StoreError, UsageError
 from podpy.records import record
-from podpy.storage import layers, manifests, names, staging
+from podpy.storage import layers, manifests, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ FILTERS = (
 
 @record
 class Kept:
-    """Something builds keep.  ``keys`` are the cache's records, ``path`` a mount's directory."""
+    """Something builds keep.  ``keys`` are the cache's records that lead to it."""
 
     id: str
     kind: str
@@ -48,7 +47,7 @@ class Kept:
     used: float = 0.0
     shared: bool = False
     keys: tuple[str, ...] = ()
-    path: str = ""
+    mount: cache_mounts.Kept | None = None
 
 
 def listed(ctx: Context, filters: Sequence[str] = ()) -> tuple[Kept, ...]:
@@ -83,12 +82,8 @@ def prune(
 def _forget(store: Store, kept: Kept) -> Outcome:
     for key in kept.keys:
         cache.forget(store, key)
-    if kept.path:
-        try:
-            staging.discard(store, kept.path)
-        except (OSError, PodpyError) as error:
-            cause = error if isinstance(error, PodpyError) else StoreError(f"{kept.id}: {error}")
-            return Outcome(name=kept.id, error=cause)
+    if kept.mount is not None and not cache_mounts.remove(kept.mount):
+        return Outcome(name=kept.id, error=Conflict(f"{kept.id}: a build uses this cache mount"))
     return Outcome(name=kept.id, freed=0 if kept.shared else kept.size)
 
 
@@ -133,32 +128,23 @@ def _layer_size(store: Store, entry: cache.Entry) -> int:
     return size
 
 
-def mounts_directory() -> str:
-    return f"{paths.cache_home()}/build/mounts"
-
-
 def _mounts() -> Iterable[Kept]:
-    for name in files.list_directory(mounts_directory()):
-        path = f"{mounts_directory()}/{name}"
-        if not os.path.isdir(path):
-            continue
-        size, used = _measure(path)
+    for mount in cache_mounts.every():
+        name = os.path.basename(mount.path)
         yield Kept(
-            id=name[:25], kind=MOUNT, description="cached mount", size=size,
-            created=os.stat(path).st_ctime, used=used, path=path,
+            id=name[:25] + name[64:], kind=MOUNT, description=f"cached mount {mount.id}",
+            size=_size(mount.path), created=mount.created, used=mount.used, mount=mount,
         )  # fmt: skip
 
 
-def _measure(path: str) -> tuple[int, float]:
-    """Bytes below a directory and its latest change; what cannot be read counts nothing."""
-    size, latest = 0, os.stat(path).st_mtime
+def _size(path: str) -> int:
+    """Bytes below a directory; what cannot be read counts nothing."""
+    size = 0
     for directory, _, found in os.walk(path):
         for name in found:
             with suppress(OSError):
-                about = os.lstat(os.path.join(directory, name))
-                size += about.st_size
-                latest = max(latest, about.st_mtime)
-    return size, latest
+                size += os.lstat(os.path.join(directory, name)).st_size
+    return size
 
 
 # --- filters -----------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from podpy.build.secrets import Secret
+from podpy.build.ssh import Agent
 from podpy.engine import platforms, values
 from podpy.errors import UsageError
 from podpy.records import record
@@ -26,23 +28,6 @@ ISOLATIONS = ("oci", "chroot")
 CALLS = ("build", "check", "outline", "targets", "subrequests.describe")
 _LEVELS = ("manifest", "index", "manifest-descriptor", "index-descriptor")
 _IMAGE_SCHEMES = ("docker-image", "container-image", "docker")
-
-
-@record
-class Secret:
-    """A secret for ``RUN --mount=type=secret``: a host file, or a variable of the environment."""
-
-    id: str
-    file: str = ""
-    variable: str = ""
-
-
-@record
-class Agent:
-    """Keys for ``RUN --mount=type=ssh``: an agent's socket, or key files; absolute paths."""
-
-    id: str
-    paths: tuple[str, ...] = ()
 
 
 @record

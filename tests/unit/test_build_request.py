@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from podpy.build.secrets import Secret
+from podpy.build.ssh import Agent
 from podpy.engine import build_outputs, build_refusals, build_request
 from podpy.engine.build_options import BuildOptions
 from podpy.engine.build_outputs import CachePlace, Output
-from podpy.engine.build_request import Agent, Annotation, Limits, Secret
+from podpy.engine.build_request import Annotation, Limits
 from podpy.errors import UsageError
 from podpy.model import Platform
 
