@@ -47,7 +47,8 @@ class Load:
     """Picks of one root: a directory that is open, or a tree.
 
     ``owners``: the files' owners mean something and are kept.  ``unpack``:
-    archives among them are unpacked.
+    archives among them are unpacked.  ``stamp`` (ns) is the time that files get
+    instead of their own.
     """
 
     picks: list[Pick]
@@ -55,6 +56,7 @@ class Load:
     tree: Tree | None = None
     owners: bool = False
     unpack: bool = False
+    stamp: int | None = None
 
 
 @record
@@ -270,6 +272,7 @@ def _write(
             chmod=job.chmod,
             single=single,
             checks=load.tree is None,
+            stamp=load.stamp,
         )
         picks = load.picks
         if load.unpack:

@@ -44,11 +44,17 @@ class Source:
 
 @record
 class CopyWork:
-    """One COPY or ADD, its variables expanded.  ``working_dir`` is the stage's."""
+    """One COPY or ADD, its variables expanded.  ``working_dir`` is the stage's.
+
+    ``secret`` answers the build's secrets that ADD may need (``GIT_AUTH_TOKEN``,
+    ``HTTP_AUTH_TOKEN_<host>`` …), ``agent`` is the socket of an ssh agent.
+    """
 
     instruction: Copy | Add
     source: Source
     working_dir: str = "/"
+    secret: Callable[[str], str | None] | None = None
+    agent: str = ""
 
 
 @record

@@ -94,7 +94,8 @@ class Placer:
     ``owner`` is what everything gets; without it files keep theirs when
     ``keeps_owners``, and are root's otherwise.  ``chmod`` is that of
     :mod:`podpy.build.filemodes`.  ``single``: only one id is mapped, and owners
-    are written down in attributes.
+    are written down in attributes.  ``checks``: files may change under our hands,
+    and must not have since they were listed.  ``stamp`` is a time for all files.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Placer:
         chmod: Callable[[int, bool], int] | None = None,
         single: bool = False,
         checks: bool = True,
+        stamp: int | None = None,
     ) -> None:
         self._root = root
         self._destination = destination
@@ -115,6 +117,7 @@ class Placer:
         self.chmod = chmod
         self._single = single
         self.checks = checks
+        self._stamp = stamp
         self._base = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
         self._links: dict[tuple[int, int], str] = {}
         self._parents: dict[str, int] = {}
@@ -158,11 +161,16 @@ class Placer:
 
         A destination that ends with a slash, or is a directory, takes it in.
         """
-        if not name:
-            raise BuildError(f"{text!r}: has no file name")
         if self._destination.endswith("/"):
-            return self.directory(), ""
-        into, last = walk(self._root, self._destination, self._make, whole=False)
+            into, last = self.directory(), ""
+        else:
+            into, last = walk(self._root, self._destination, self._make, whole=False)
+        if not last and not name:
+            os.close(into)
+            raise BuildError(
+                f"{text}: has no file name",
+                hint="let the destination be a file's path, not a directory",
+            )
         if last and several:
             os.close(into)
             raise BuildError(
@@ -331,7 +339,8 @@ class Placer:
                     os.fchmod(writing, permissions)
                 if " " in content:
                     _set_xattrs(writing, read_xattrs(reading))
-                os.utime(writing, ns=(mtime, mtime))
+                stamp = mtime if self._stamp is None else self._stamp
+                os.utime(writing, ns=(stamp, stamp))
             finally:
                 os.close(writing)
         finally:

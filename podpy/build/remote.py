@@ -80,23 +80,29 @@ def place() -> str:
 
 
 def fetch_url(
-    url: str, *, checksum: str = "", access: Access | None = None, limit: int = LIMIT
+    url: str,
+    *,
+    checksum: str = "",
+    authorization: str = "",
+    access: Access | None = None,
+    limit: int = LIMIT,
 ) -> Download:
     """Download a file, unless it is here and its server says that it is still the same.
 
     ``checksum`` is ``sha256:<hex>`` (or sha384, sha512): anything else is a
     :class:`BuildError`, as are answers other than success and files larger than
-    ``limit`` bytes.  A user name and password in the URL go to its own origin
-    only.  Runs threads nowhere; imports urllib3 only when it asks a server.
+    ``limit`` bytes.  ``authorization``, or a user name and password in the URL, go
+    to its own origin only.  Runs threads nowhere; imports urllib3 only when it asks a server.
     """
     check_checksum(checksum)
     files.make_directory(place())
+    header = authorization or _authorization(url)
     known = _Known(url)
     if checksum and known.answers(checksum):
         return known.open()
     for attempt in range(_TRIES):
         try:
-            return _fetch(url, known, checksum, access, limit)
+            return _fetch(url, known, checksum, access, limit, authorization=header)
         except _Interrupted as error:
             if attempt == _TRIES - 1:
                 raise BuildError(f"{shown(url)}: {error}") from None
@@ -177,14 +183,22 @@ def _data(digits: str) -> str:
     return f"{place()}/{digits}"
 
 
-def _fetch(url: str, known: _Known, checksum: str, access: Access | None, limit: int) -> Download:
+def _fetch(
+    url: str,
+    known: _Known,
+    checksum: str,
+    access: Access | None,
+    limit: int,
+    *,
+    authorization: str,
+) -> Download:
     from podpy.registry import transport
 
     parts = urlsplit(url)
     origin = parts.netloc.rpartition("@")[2]
     reach = transport.Transport(origin, insecure=False, access=access or transport.Access())
     answer = reach.request(
-        "GET", shown(url), headers=known.conditions(), authorization=_authorization(url)
+        "GET", shown(url), headers=known.conditions(), authorization=authorization
     )
     try:
         if answer.status == 304 and known.values:

@@ -116,14 +116,14 @@ class Selector:
     def _plain(self, source: str) -> Iterator[Pick]:
         literal, patterns = _split(clean(source))
         if not patterns:
-            yield self._pick(source, literal, literal)
+            yield self.pick(source, literal)
             return
         for match in self._matches(literal, patterns):
             path = posixpath.join(literal, match)
             excluded = self._exclude.excludes(match) or self._exclude.excludes(path)
             if excluded and not self._is_directory(path):
                 continue
-            yield self._pick(source, path, match)
+            yield self.pick(source, path)
 
     def _with_parents(self, source: str) -> Iterator[Pick]:
         """``--parents``: what stands before ``/./`` is left out of the new path."""
@@ -155,7 +155,7 @@ class Selector:
         if entry is not None:
             yield source, name, path, directories, entry
 
-    def _pick(self, source: str, path: str, relative: str) -> Pick:
+    def pick(self, source: str, path: str) -> Pick:
         """What a path without wildcards leads to, links followed."""
         _, real = self._resolve(source, path)
         name = posixpath.basename(path)
