@@ -109,6 +109,12 @@ class Draft:
             entry["empty_layer"] = True
         self.history.append(entry)
 
+    def join_layers(self, kept: int) -> None:
+        """Write down that all layers above the ``kept`` lowest are one: the last one's entry has it."""
+        with_layer = [entry for entry in self.history if not entry.get("empty_layer")]
+        for entry in with_layer[kept:-1]:
+            entry["empty_layer"] = True
+
     def set_env(self, pairs: Iterable[tuple[str, str]]) -> None:
         self.config["Env"] = [
             f"{key}={value}" for key, value in {**self.env, **dict(pairs)}.items()

@@ -111,6 +111,10 @@ class Build:
             self._stages[index] = self._scheduler.add(_StageRun(self, stage).run())
         return self._stages[index]
 
+    def every_layer(self) -> list[StepResult]:
+        """The layers of all stages that were built."""
+        return [layer for task in self._stages.values() for layer in task.result.layers]
+
     def next_step(self) -> int:
         self._steps += 1
         return self._steps

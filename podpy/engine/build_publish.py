@@ -9,16 +9,17 @@ import time
 from podpy import files
 from podpy.build import cache, config
 from podpy.build.model import StepResult
-from podpy.engine import build_request, images
+from podpy.engine import build_changes, build_request, images
 from podpy.model import Descriptor
-from podpy.records import record
+from podpy.records import EMPTY, record
 from podpy.storage import committing, content, events, manifests, names
 
 IN_TOTO = "application/vnd.in-toto+json"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
     from podpy.build.config import Draft
     from podpy.build.stages import Built
@@ -63,14 +64,22 @@ def finish(
     *,
     timestamp: int | None,
     uses_cache: bool,
+    extra: Mapping[str, Any] = EMPTY,
+    packed: Callable[[StepResult], Descriptor | None] = lambda layer: layer.blob,
 ) -> Made:
-    """The documents of the image that a stage came to."""
+    """The documents of the image that a stage came to.
+
+    ``extra`` goes into the configuration beside what the specification has;
+    ``packed`` says which blob the manifest names for a layer.
+    """
     draft = built.draft.copy()
-    _change(draft, options, built)
+    build_changes.change(draft, options, built.base.document if built.base else None)
     created = _created(ctx, draft, built.layers, timestamp, uses_cache)
     diff_ids = [layer.diff_id for layer in built.layers]
-    document = draft.finished(config.timestamp_text(created), diff_ids)
-    blobs = [layer.blob for layer in built.layers if layer.blob is not None]
+    draft.document.update(extra)
+    moment = config.timestamp_text(created)
+    document = draft.finished(moment, diff_ids)
+    blobs = [blob for layer in built.layers if (blob := packed(layer)) is not None]
     manifest = manifests.build(document, blobs)
     media_type = manifests.OCI_MANIFEST
     if build_request.image_format(options.format, os.environ) == "docker":
@@ -79,22 +88,10 @@ def finish(
     return Made(
         platform=platform,
         config=document,
-        manifest=_annotated(manifest, options),
+        manifest=_annotated(manifest, build_changes.of_manifest(options, platform, moment)),
         media_type=media_type,
         layers=built.layers,
     )
-
-
-def _change(draft: Draft, options: BuildOptions, built: Built) -> None:
-    """What the command line adds to the configuration and takes from it."""
-    if not options.inherit_labels and built.base is not None:
-        inherited = (built.base.document.get("config") or {}).get("Labels") or {}
-        own = draft.config.get("Labels") or {}
-        draft.unset_labels(key for key in inherited if own.get(key) == inherited[key])
-    draft.set_env(build_request.environment(options.env, os.environ).items())
-    draft.unset_env(options.unsetenv)
-    draft.set_labels(build_request.labels(options.label))
-    draft.unset_labels(options.unsetlabel)
 
 
 def _created(
@@ -118,12 +115,7 @@ def _created(
     return now
 
 
-def _annotated(manifest: bytes, options: BuildOptions) -> bytes:
-    wanted = {
-        each.key: each.value
-        for each in build_request.annotated(options.annotation)
-        if each.level == "manifest"
-    }
+def _annotated(manifest: bytes, wanted: Mapping[str, str]) -> bytes:
     if not wanted:
         return manifest
     document = files.loads(manifest)
@@ -149,6 +141,7 @@ def store(
     main: Made,
     *,
     attestations: Sequence[Attestation] = (),
+    options: BuildOptions,
 ) -> Descriptor:
     """Store images and give them their names; the descriptor that the names stand for.
 
@@ -166,8 +159,9 @@ def store(
         _put(ctx, pins, each.config, manifests.OCI_CONFIG)
         _put(ctx, pins, each.manifest, manifests.OCI_MANIFEST)
     index = None
+    build_changes.check(options, has_index=len(made) > 1 or bool(attestations))
     if len(made) > 1 or attestations:
-        index = _put(ctx, pins, _index(made, attestations), manifests.OCI_INDEX)
+        index = _put(ctx, pins, _index(made, attestations, options), manifests.OCI_INDEX)
     now = time.time()
     for reference in tuple(references) or ("",):
         names.write(
@@ -190,13 +184,18 @@ def _put(ctx: Context, pins: Pins, data: bytes, media_type: str) -> Descriptor:
     return content.put(ctx.store, data, media_type)
 
 
-def _index(made: Sequence[Made], attestations: Sequence[Attestation]) -> bytes:
+def _index(
+    made: Sequence[Made], attestations: Sequence[Attestation], options: BuildOptions
+) -> bytes:
     entries = []
     for one in made:
         platform = {"architecture": one.platform.architecture, "os": one.platform.os}
         if one.platform.variant:
             platform["variant"] = one.platform.variant
-        entries.append({**_entry(one.manifest, one.media_type), "platform": platform})
+        entry = {**_entry(one.manifest, one.media_type), "platform": platform}
+        if notes := build_changes.of_entry(options, one.platform):
+            entry["annotations"] = notes
+        entries.append(entry)
     for each in attestations:
         entries.append(
             {
@@ -209,6 +208,8 @@ def _index(made: Sequence[Made], attestations: Sequence[Attestation]) -> bytes:
             }
         )
     document = {"schemaVersion": 2, "mediaType": manifests.OCI_INDEX, "manifests": entries}
+    if notes := build_changes.of_index(options):
+        document["annotations"] = notes
     return files.dumps(document).encode()
 
 
@@ -217,9 +218,9 @@ def _entry(data: bytes, media_type: str) -> dict[str, object]:
     return {"mediaType": media_type, "digest": digest, "size": len(data)}
 
 
-def references(options: BuildOptions) -> tuple[str, ...]:
-    """The full names that ``--tag`` and ``--manifest`` ask for, each once."""
-    given = (*options.tag, *((options.manifest,) if options.manifest else ()))
+def references(options: BuildOptions, others: Sequence[str] = ()) -> tuple[str, ...]:
+    """The full names that ``--tag``, ``--manifest`` and an output ask for, each once."""
+    given = (*options.tag, *((options.manifest,) if options.manifest else ()), *others)
     return tuple(dict.fromkeys(images.image_name(name) for name in given))
 
 

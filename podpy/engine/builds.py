@@ -12,48 +12,33 @@ from podpy.build.plan import PROXIES, Order, Plan
 from podpy.build.stages import Build, Host
 from podpy.engine import (
     build_context,
-    build_publish,
+    build_delivery,
     build_request,
     build_settings,
     platforms,
     rootfs,
 )
+from podpy.engine.build_delivery import BuildResult, Delivery
 from podpy.engine.build_images import Images
-from podpy.records import EMPTY, record
+from podpy.records import EMPTY
 from podpy.storage import staging
 from podpy.storage.collect import Pins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
 
     from podpy.build.bench import Afar
     from podpy.build.context import Prepared
     from podpy.build.execute import Wire
     from podpy.build.model import Report
-    from podpy.build.stages import Built
     from podpy.engine.build_options import BuildOptions
-    from podpy.engine.build_publish import Attestation, Made
     from podpy.engine.context import Context
     from podpy.engine.registries import RegistryOptions
     from podpy.model import Platform
 
 #: Arguments that are no mistake when no ARG takes them (BuildKit's own).
 _UNCLAIMED = ("SOURCE_DATE_EPOCH", "BUILDKIT_")
-
-
-@record
-class BuildResult:
-    """What a build made: the image's id (hex) and manifest digest, and the names it got.
-
-    With several platforms ``digest`` is the index's, and ``id`` that of the image
-    for this machine, or of the first.  ``metadata`` is docker's ``--metadata-file``.
-    """
-
-    id: str = ""
-    digest: str = ""
-    names: tuple[str, ...] = ()
-    metadata: Mapping[str, object] = EMPTY
 
 
 def build(ctx: Context, options: BuildOptions, report: Report) -> BuildResult:
@@ -82,12 +67,19 @@ class _Building:
         self._arguments = build_request.arguments(options, os.environ)
         self._timestamp = build_request.timestamp(options, self._arguments, os.environ)
         self._dockerfile = dockerfile.parse(prepared.dockerfile, prepared.dockerfile_name)
-        self._begun = time.time()
 
     def run(self) -> BuildResult:
         self._report(Loaded(name=self._dockerfile.name, lines=self._dockerfile.lines))
         scheduler = Scheduler(self._report, build_request.jobs(self._options.jobs))
         host = self._host(scheduler)
+        delivery = Delivery(
+            self._ctx,
+            self._options,
+            self._pins,
+            begun=time.time(),
+            timestamp=self._timestamp,
+            uses_cache=host.uses_cache,
+        )
         asked = build_request.wanted_platforms(self._options, os.environ) or (platforms.host(),)
         tasks = []
         for platform in asked:
@@ -97,17 +89,7 @@ class _Building:
             tasks.append((one, one.stage(one.plan.target)))
         scheduler.run()
         self._tell_of_unused([one for one, _ in tasks])
-        return self._deliver([(one, self._finish(one, task.result, host)) for one, task in tasks])
-
-    def _finish(self, one: Build, built: Built, host: Host) -> Made:
-        return build_publish.finish(
-            self._ctx,
-            self._options,
-            built,
-            one.plan.order.platform,
-            timestamp=self._timestamp,
-            uses_cache=host.uses_cache,
-        )
+        return delivery.run([(one, task.result) for one, task in tasks])
 
     def _order(self, platform: Platform) -> Order:
         return Order(
@@ -149,11 +131,11 @@ class _Building:
         self, registry: RegistryOptions, scheduler: Scheduler
     ) -> Callable[[Wire], Afar] | None:
         """What ``--cache-from`` names, its documents read."""
-        if not self._options.cache_from or self._options.no_cache:
+        places = build_delivery.caches_from(self._options)
+        if not places:
             return None
-        from podpy.engine import build_cache, build_outputs
+        from podpy.engine import build_cache
 
-        places = build_outputs.caches(self._options.cache_from, "--cache-from")
         found = build_cache.Caches(self._ctx, places, registry)
         found.read(scheduler, self._report)
         return found.afar
@@ -169,34 +151,6 @@ class _Building:
             self._report(
                 Warned(text=f"one or more build args were not consumed: [{' '.join(unused)}]")
             )
-
-    def _deliver(self, done: Sequence[tuple[Build, Made]]) -> BuildResult:
-        own = platforms.host()
-        made = [one for _, one in done]
-        main = next((one for one in made if platforms.fits(one.platform, own)), made[0])
-        given = build_publish.references(self._options)
-        described = build_publish.store(
-            self._ctx, self._pins, made, given, main, attestations=self._attestations(done)
-        )
-        return BuildResult(
-            id=main.id,
-            digest=described.digest,
-            names=given,
-            metadata=build_publish.metadata(main, described, given),
-        )
-
-    def _attestations(self, done: Sequence[tuple[Build, Made]]) -> list[Attestation]:
-        options = self._options
-        if not (options.sbom or options.provenance or options.attest):
-            return []
-        from podpy.engine import attesting
-
-        asked = attesting.wanted(options)
-        if not asked.any:
-            return []
-        return [
-            attesting.attest(self._ctx, asked, build, one, begun=self._begun) for build, one in done
-        ]
 
 
 def _proxies() -> dict[str, str]:

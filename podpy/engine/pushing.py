@@ -18,7 +18,7 @@ from podpy.engine.progress import Progress
 from podpy.engine.registries import RegistryOptions
 from podpy.engine.remote import bare, open_repository
 from podpy.errors import NotFound, PodpyError, UsageError
-from podpy.records import record, replace
+from podpy.records import EMPTY, record, replace
 from podpy.registry import reference as references
 from podpy.registry import shortnames, upload
 from podpy.storage import compressing, content, events, manifests, names, packed
@@ -123,7 +123,7 @@ def _push_one(
         blobs = tuple(blob for one in outgoing for blob in one.blobs)
         siblings = _siblings(ctx, source.reference, {blob.digest for blob in blobs})
         repository.for_push(sorted({path for paths in siblings.values() for path in paths}))
-        _push_blobs(ctx, repository, blobs, siblings, progress)
+        send_blobs(ctx, repository, blobs, siblings, progress)
         for one in outgoing[:-1]:
             repository.put_manifest(one.digest, one.data, one.media_type)
         selector = source.reference.tag or top.digest
@@ -226,13 +226,15 @@ def _blobs_of(store: Store, name: names.Name) -> set[str]:
     return found
 
 
-def _push_blobs(
+def send_blobs(
     ctx: Context,
     repository: Repository,
     blobs: tuple[Descriptor, ...],
-    siblings: Mapping[str, tuple[str, ...]],
-    progress: Progress,
+    siblings: Mapping[str, tuple[str, ...]] = EMPTY,
+    progress: Progress | None = None,
 ) -> None:
+    """Send blobs, several at once; ``siblings`` are repositories that may have them already."""
+    progress = progress or Progress()
     distinct = {blob.digest: blob for blob in blobs if not blob.urls}
     workers = pipeline.width(ctx.config.engine.image_parallel_copies)
     jobs = [

@@ -1,0 +1,274 @@
+"""What becomes of a built stage: an image in the store, a directory, an archive, a registry.
+
+``--output`` may be given several times; an image in the store is what happens
+when it is not.  Caches are written last, when everything else has succeeded.
+"""
+
+from __future__ import annotations
+
+import os
+
+from podpy.engine import build_context, build_outputs, build_publish, build_request, platforms
+from podpy.errors import UsageError
+from podpy.records import EMPTY, record, replace
+from podpy.storage import names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from podpy.build.model import StepResult
+    from podpy.build.stages import Build, Built
+    from podpy.engine.attesting import Wanted
+    from podpy.engine.build_options import BuildOptions
+    from podpy.engine.build_outputs import CachePlace, Output
+    from podpy.engine.build_publish import Attestation, Made
+    from podpy.engine.context import Context
+    from podpy.model import Descriptor
+    from podpy.storage.collect import Pins
+
+    Done = Sequence[tuple[Build, Built]]
+
+_ARCHIVES = {"oci": "oci-archive", "docker": "docker-archive"}
+
+
+@record
+class BuildResult:
+    """What a build made: the image's id (hex) and manifest digest, and the names it got.
+
+    With several platforms ``digest`` is the index's, and ``id`` that of the image
+    for this machine, or of the first.  ``metadata`` is docker's
+    ``--metadata-file``.  All are empty when no image was stored.
+    """
+
+    id: str = ""
+    digest: str = ""
+    names: tuple[str, ...] = ()
+    metadata: Mapping[str, object] = EMPTY
+
+
+class Delivery:
+    """The end of one build.
+
+    ``begun`` is when it began, ``timestamp`` the time that everything gets (None:
+    its own), ``uses_cache`` whether an image of the same content may be taken
+    for this one.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        options: BuildOptions,
+        pins: Pins,
+        *,
+        begun: float,
+        timestamp: int | None,
+        uses_cache: bool,
+    ) -> None:
+        self._ctx = ctx
+        self._options = options
+        self._pins = pins
+        self._begun = begun
+        self._timestamp = timestamp
+        self._uses_cache = uses_cache
+        self._outputs = build_outputs.outputs(options)
+        self._caches = build_outputs.caches(options.cache_to, "--cache-to")
+
+    def run(self, done: Done) -> BuildResult:
+        """Deliver the targets, one for each platform."""
+        asked = self._attestations_asked()
+        made = [self._finish(build, built, asked) for build, built in done]
+        attestations = self._attest(asked, done, made)
+        result = BuildResult()
+        for output in self._outputs:
+            if output.kind in ("local", "tar"):
+                self._export(output, done)
+            elif output.kind in _ARCHIVES:
+                self._save(output, made, attestations)
+            else:
+                result = self._store(output, made, attestations)
+        for place in self._caches:
+            self._write_cache(place, done)
+        return result
+
+    # --- images --------------------------------------------------------------
+
+    def _finish(self, build: Build, built: Built, asked: Wanted | None) -> Made:
+        built = self._squashed(built)
+        inline = any(place.kind == "inline" for place in self._caches)
+        return build_publish.finish(
+            self._ctx,
+            self._options,
+            built,
+            build.plan.order.platform,
+            timestamp=self._timestamp,
+            uses_cache=self._uses_cache,
+            extra=self._records(built) if inline else EMPTY,
+            packed=self._packed() if asked else _plain,
+        )
+
+    def _squashed(self, built: Built) -> Built:
+        """``--squash``: one layer for all that were made here; ``--squash-all``: one for all."""
+        options = self._options
+        if not (options.squash or options.squash_all or options.layers is False):
+            return built
+        from podpy.build import squash
+
+        kept = 0 if options.squash_all or built.base is None else len(built.base.layers)
+        new = built.layers[kept:]
+        if len(new) < 2:
+            return built
+        below = [layer.diff_id for layer in built.layers[:kept]]
+        one = squash.squash(self._ctx.store, self._pins, below, new, self._timestamp)
+        draft = built.draft.copy()
+        draft.join_layers(kept)
+        return replace(built, draft=draft, layers=(*built.layers[:kept], one))
+
+    def _records(self, built: Built) -> Mapping[str, Any]:
+        """The image's own cache, for ``--cache-to type=inline``."""
+        from podpy.engine import build_cache
+
+        diff_ids = [layer.diff_id for layer in built.layers]
+        return {build_cache.RECORDS: build_cache.records_of(self._ctx, diff_ids)}
+
+    def _packed(self) -> Callable[[StepResult], Descriptor | None]:
+        """Layers as they will be pushed: a statement names the manifest that others see."""
+        from podpy.storage import compressing
+
+        def packed(layer: StepResult) -> Descriptor | None:
+            if layer.blob is None or not compressing.is_plain(layer.blob):
+                return layer.blob
+            return compressing.pack(self._ctx.store, self._pins, layer.diff_id, layer.blob)
+
+        return packed
+
+    def _attestations_asked(self) -> Wanted | None:
+        options = self._options
+        if not (options.sbom or options.provenance or options.attest):
+            return None
+        from podpy.engine import attesting
+
+        asked = attesting.wanted(options)
+        return asked if asked.any else None
+
+    def _attest(self, asked: Wanted | None, done: Done, made: Sequence[Made]) -> list[Attestation]:
+        if asked is None:
+            return []
+        from podpy.engine import attesting
+
+        return [
+            attesting.attest(self._ctx, asked, build, one, begun=self._begun)
+            for (build, _), one in zip(done, made)
+        ]
+
+    def _store(
+        self, output: Output, made: Sequence[Made], attestations: Sequence[Attestation]
+    ) -> BuildResult:
+        given = build_publish.references(self._options, output.names)
+        main = _main(made)
+        described = build_publish.store(
+            self._ctx,
+            self._pins,
+            made,
+            given,
+            main,
+            attestations=attestations,
+            options=self._options,
+        )
+        if output.push:
+            self._push(given)
+        return BuildResult(
+            id=main.id,
+            digest=described.digest,
+            names=given,
+            metadata=build_publish.metadata(main, described, given),
+        )
+
+    def _push(self, given: Sequence[str]) -> None:
+        if not given:
+            raise UsageError("--push: the image has no name", hint="give one with --tag")
+        from podpy.engine import pushing
+
+        how = pushing.PushOptions(registry=build_context.registry(self._options))
+        for name in given:
+            pushing.push(self._ctx, name, options=how)
+
+    # --- elsewhere -----------------------------------------------------------
+
+    def _export(self, output: Output, done: Done) -> None:
+        """The root file systems themselves."""
+        from podpy.build import export
+
+        several = len(done) > 1
+        roots = [
+            export.Root(
+                layers=tuple(layer.diff_id for layer in built.layers),
+                name=str(build.plan.order.platform).replace("/", "_") if several else "",
+            )
+            for build, built in done
+        ]
+        store, driver = self._ctx.store, done[0][0].host.driver
+        if output.kind == "local":
+            export.to_directory(store, driver, roots, output.destination, self._timestamp)
+        elif output.destination == "-":
+            export.to_archive(store, driver, roots, 1, self._timestamp)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            out = os.open(output.destination, flags, 0o666)
+            try:
+                export.to_archive(store, driver, roots, out, self._timestamp)
+            finally:
+                os.close(out)
+
+    def _save(
+        self, output: Output, made: Sequence[Made], attestations: Sequence[Attestation]
+    ) -> None:
+        """An archive or layout of the image, which is in the store for that moment only."""
+        from podpy.engine import saving
+
+        kind = _ARCHIVES[output.kind]
+        if output.attributes.get("tar", "true").lower() in ("false", "0"):
+            kind = f"{output.kind}-dir"
+        given = build_publish.references(self._options, output.names)
+        stored = any(each.kind == "image" for each in self._outputs)
+        main = _main(made)
+        build_publish.store(self._ctx, self._pins, made, given, main, attestations=attestations)
+        try:
+            saving.save(self._ctx, given or (main.id,), output.destination, format=kind)
+        finally:
+            if not stored:
+                self._forget(given, main)
+
+    def _forget(self, given: Sequence[str], main: Made) -> None:
+        for name in names.read_all(self._ctx.store):
+            if name.image == main.id and (name.reference in given or name.is_dangling):
+                names.remove(self._ctx.store, name)
+
+    def _write_cache(self, place: CachePlace, done: Done) -> None:
+        if place.kind == "inline":
+            return
+        from podpy.engine import build_cache_export
+
+        layers: list[StepResult] = []
+        for build, built in done:
+            layers += build.every_layer() if place.complete else built.layers
+        registry = build_context.registry(self._options)
+        build_cache_export.write(self._ctx, self._pins, place, layers, registry)
+
+
+def _plain(layer: StepResult) -> Descriptor | None:
+    return layer.blob
+
+
+def _main(made: Sequence[Made]) -> Made:
+    """The image that a command of this host means."""
+    own = platforms.host()
+    return next((one for one in made if platforms.fits(one.platform, own)), made[0])
+
+
+def caches_from(options: BuildOptions) -> tuple[CachePlace, ...]:
+    """What ``--cache-from`` names; nothing with ``--no-cache``."""
+    if options.no_cache or not build_request.layered(options, os.environ):
+        return ()
+    return build_outputs.caches(options.cache_from, "--cache-from")
