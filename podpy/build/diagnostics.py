@@ -86,7 +86,7 @@ _MOST_LINES = 8
 def _excerpt(location: Location, lines: Sequence[str], at: str) -> Iterable[str]:
     """The lines with their numbers, and a caret under the part that is wrong."""
     marked, column = _find(lines, at)
-    first = max(0, min(marked, marked - _MOST_LINES + 2))
+    first = max(0, marked - _MOST_LINES + 2)
     width = len(str(location.first + len(lines)))
     for offset, line in enumerate(lines[first : first + _MOST_LINES], first):
         yield f"  {location.first + offset:>{width}} | {printable(line)}"

@@ -90,7 +90,7 @@ def _value(name: str, field: str, given: bool, value: str) -> str:
 
 def _check(given: dict[str, Any], text: str) -> None:
     """The rules between the fields of one mount."""
-    kind = (given.get("type") or "bind").lower()
+    kind = given.get("type", "bind").lower()
     if kind not in TYPES:
         hint = suggest(kind, TYPES) or f"known are {' '.join(TYPES)}"
         raise Problem(f"--mount: unknown type {kind!a}", at=f"type={given['type']}", hint=hint)
