@@ -110,7 +110,7 @@ class Draft:
         self.history.append(entry)
 
     def join_layers(self, kept: int) -> None:
-        """Write down that all layers above the ``kept`` lowest are one: the last one's entry has it."""
+        """All layers above the ``kept`` lowest are one, which the last one's entry stands for."""
         with_layer = [entry for entry in self.history if not entry.get("empty_layer")]
         for entry in with_layer[kept:-1]:
             entry["empty_layer"] = True

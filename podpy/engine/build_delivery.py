@@ -233,7 +233,15 @@ class Delivery:
         given = build_publish.references(self._options, output.names)
         stored = any(each.kind == "image" for each in self._outputs)
         main = _main(made)
-        build_publish.store(self._ctx, self._pins, made, given, main, attestations=attestations)
+        build_publish.store(
+            self._ctx,
+            self._pins,
+            made,
+            given,
+            main,
+            attestations=attestations,
+            options=self._options,
+        )
         try:
             saving.save(self._ctx, given or (main.id,), output.destination, format=kind)
         finally:
