@@ -50,9 +50,9 @@ class BuildOptions:
     unsetlabel: tuple[str, ...] = ()
     unsetannotation: tuple[str, ...] = ()
     inherit_labels: bool = True
-    inherit_annotations: bool = True
+    inherit_annotations: bool | None = None
     identity_label: bool = False
-    created_annotation: bool | None = None
+    created_annotation: bool = False
     env: tuple[str, ...] = ()
     format: str = ""
     omit_history: bool = False

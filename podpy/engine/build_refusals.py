@@ -7,8 +7,7 @@ their opposite is refused.
 
 from __future__ import annotations
 
-from podpy.engine import values
-from podpy.engine.build_request import attributes, listed
+from podpy.engine.build_request import listed
 from podpy.errors import UsageError
 
 TYPE_CHECKING = False
@@ -20,6 +19,10 @@ _NO_SCANNER = (
     "podpy runs no scanners",
     "scan the finished image with the tool of your choice",
 )
+_NO_IMAGES = (
+    "steps and stages leave no images, only layers in the cache",
+    "--target STAGE --tag NAME keeps the image of a stage",
+)
 # field: (why, what to do); refused when it is given at all
 _NEVER = {
     "sign_by": ("podpy signs no images", "sign the pushed image, for example with cosign"),
@@ -29,6 +32,10 @@ _NEVER = {
     "runtime": _NO_RUNTIME,
     "runtime_flag": _NO_RUNTIME,
     "hooks_dir": ("hooks are an OCI runtime's, and podpy runs steps itself", ""),
+    "compat_volumes": ("podpy keeps what RUN writes below a VOLUME, as docker does", ""),
+    "layer_label": _NO_IMAGES,
+    "save_stages": _NO_IMAGES,
+    "stage_labels": _NO_IMAGES,
     "sbom_scanner_image": _NO_SCANNER,
     "sbom_scanner_command": _NO_SCANNER,
     "sbom_merge_strategy": _NO_SCANNER,
@@ -40,15 +47,20 @@ _NEVER = {
 # switch: (the value that is refused, why, what to do)
 _SWITCHES = {
     "rm": (False, "steps run in no intermediate containers that could be kept",
-           "--save-stages keeps the images of stages"),
+           "--target STAGE --tag NAME keeps the image of a stage"),
+    "inherit_annotations": (True, "the annotations of a base image are said of that image",
+                            "name those you want with --annotation"),
     "disable_compression": (False, "the store keeps layers uncompressed",
                             "they are compressed when they are pushed"),
     "disable_content_trust": (False, "podpy does not verify docker's content trust",
                               "refer to images by digest"),
 }  # fmt: skip
+# What is always so, whatever is said: podpy makes no intermediate containers and sends no context
+# to anybody, a context of its own is not compressed; files are as old as --source-date-epoch says,
+# none is newer; annotations of base images are not taken over.
+ALWAYS = ("compress", "force_rm", "rewrite_timestamp", "unsetannotation")
 _BUILDERS = ("", "default", "podpy")
 _GRANTED = ("network.host", "device")
-_ATTESTATIONS = ("sbom", "provenance")
 
 
 def check(options: BuildOptions) -> None:
@@ -61,7 +73,6 @@ def check(options: BuildOptions) -> None:
             raise _refused(f"{_flag(field)}={str(refused).lower()}", why, remedy)
     check_builder(options.builder)
     _check_entitlements(options)
-    _check_attestations(options)
     _check_conflicts(options)
 
 
@@ -91,30 +102,6 @@ def _check_entitlements(options: BuildOptions) -> None:
             raise _refused(f"--allow {word}", "no such entitlement", "network.host or device")
 
 
-def _check_attestations(options: BuildOptions) -> None:
-    wanted = {"sbom": options.sbom, "provenance": options.provenance}
-    for text in options.attest:
-        given = attributes(text, "--attest")
-        kind = given.get("type", "")
-        if kind not in _ATTESTATIONS:
-            raise _refused(f"--attest {text}", "no such attestation", "type=sbom or provenance")
-        wanted[kind] = "false" if given.get("disabled", "") == "true" else text
-    for kind, text in wanted.items():
-        if text and not _is_off(text):
-            raise _refused(
-                f"--{kind} {text}",
-                "podpy attaches no attestations to images",
-                f"--{kind}=false is what a build does",
-            )
-
-
-def _is_off(text: str) -> bool:
-    try:
-        return not values.boolean(text, "")
-    except UsageError:
-        return False
-
-
 def _check_conflicts(options: BuildOptions) -> None:
     if options.squash and options.squash_all:
         raise UsageError("--squash and --squash-all: only one can be given")
@@ -126,5 +113,7 @@ def _check_conflicts(options: BuildOptions) -> None:
         raise UsageError(f"--quiet and --progress {options.progress}: only one can be given")
     if options.layers is False and (options.cache_from or options.cache_to):
         raise UsageError("--cache-from and --cache-to: need --layers")
+    if options.rewrite_timestamp and not options.source_date_epoch:
+        raise UsageError("--rewrite-timestamp: needs --source-date-epoch")
     if options.network == "none" and (options.dns or options.dns_search or options.dns_option):
         raise UsageError("--dns: there is none with --network none")
