@@ -42,7 +42,7 @@ RULES = {
     "InvalidBaseImagePlatform": "the base image is of the platform that is built",
     "InvalidDefaultArgInFrom": "the defaults of global ARGs make a valid image name",
     "InvalidDefinitionDescription": "a comment right above FROM or ARG begins with its name",
-    "JSONArgsRecommended": "CMD and ENTRYPOINT as JSON lists: a shell in between keeps signals",
+    "JSONArgsRecommended": "CMD and ENTRYPOINT are JSON lists; a shell would not pass on signals",
     "LegacyKeyValueFormat": "ENV and LABEL are written key=value",
     "MaintainerDeprecated": "MAINTAINER is deprecated in favour of a label",
     "MultipleInstructionsDisallowed": "of several CMD, ENTRYPOINT, HEALTHCHECK the last one counts",
@@ -217,9 +217,11 @@ class Checker:
             return
         from podpy.registry import reference
 
-        base = self._expand(stage.base, Expander(defaults, escape=self.file.escape))
         try:
+            base = Expander(defaults, escape=self.file.escape).word(stage.base)
             reference.parse(base)
+        except Problem:
+            return
         except UsageError:
             message = f"with defaults alone, {stage.base!a} is {base!a}, no image name"
             self.tell("InvalidDefaultArgInFrom", message, stage)
@@ -350,7 +352,7 @@ def _check_label(run: Checker, instruction: Env | Label, _: Scope) -> None:
 
 def _check_command(run: Checker, instruction: Cmd | Entrypoint, scope: Scope) -> None:
     if not instruction.command.exec_form and not scope.has_shell:
-        message = f"{instruction.word} without a JSON list runs in a shell, which keeps signals"
+        message = f"{instruction.word} without a JSON list runs in a shell, which does not pass on signals"
         run.tell("JSONArgsRecommended", message, instruction)
 
 
