@@ -352,7 +352,7 @@ def _check_label(run: Checker, instruction: Env | Label, _: Scope) -> None:
 
 def _check_command(run: Checker, instruction: Cmd | Entrypoint, scope: Scope) -> None:
     if not instruction.command.exec_form and not scope.has_shell:
-        message = f"{instruction.word} without a JSON list runs in a shell, which does not pass on signals"
+        message = f"{instruction.word} without a JSON list: its shell does not pass on signals"
         run.tell("JSONArgsRecommended", message, instruction)
 
 
