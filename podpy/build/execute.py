@@ -142,12 +142,16 @@ class Scheduler:
         self._workers: dict[int, _Worker] = {}
         self._busy: set[str] = set()
         self._poll = select.poll()
-        self._tasks: list[Task] = []
+        self._steps = 0
+
+    def next_step(self) -> int:
+        """The number of one more step of the build."""
+        self._steps += 1
+        return self._steps
 
     def add(self, steps: Steps) -> Task:
         """A task that begins with the next turn of :meth:`run`."""
         task = Task(steps)
-        self._tasks.append(task)
         self._advance(task, None)
         return task
 

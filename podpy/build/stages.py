@@ -100,7 +100,6 @@ class Build:
         self.bases: list[Base] = []
         self._scheduler = scheduler
         self._stages: dict[int, Task] = {}
-        self._steps = 0
 
     def stage(self, index: int) -> Task:
         """The task of a stage, begun now if it was not."""
@@ -116,8 +115,7 @@ class Build:
         return [layer for task in self._stages.values() for layer in task.result.layers]
 
     def next_step(self) -> int:
-        self._steps += 1
-        return self._steps
+        return self._scheduler.next_step()
 
 
 class _StageRun:

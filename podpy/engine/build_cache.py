@@ -60,8 +60,8 @@ class Caches:
 
     def read(self, scheduler: Scheduler, report: Report) -> None:
         """Read the documents of every cache; one that cannot be read is warned of."""
-        for number, place in enumerate(self._places, 1):
-            scheduler.add(self._read(place, -number, report))
+        for place in self._places:
+            scheduler.add(self._read(place, scheduler.next_step(), report))
         scheduler.run()
 
     def _read(self, place: CachePlace, step: int, report: Report) -> Any:
