@@ -35,6 +35,8 @@ class View:
         self._proc = os.open("/proc", _PATH | os.O_DIRECTORY)
         self._here = os.open("/proc/self/fd", _PATH | os.O_DIRECTORY)
         self._root = root
+        #: Not every process has the payload's first root directory.
+        self.has_other_roots = False
         status = os.fstat(root)
         self._root_identity = (status.st_dev, status.st_ino)
         self._enter(root)
@@ -84,6 +86,8 @@ class View:
         if follow and (number := _own_descriptor(path)) >= 0:
             return self.descriptor(call, number)
         flags = libc.O_PATH | (0 if follow else os.O_NOFOLLOW)
+        if not self.has_other_roots:
+            return self._lookup(call, directory, path, flags)
         status = os.stat(f"{call.pid}/root", dir_fd=self._proc)
         if (status.st_dev, status.st_ino) == self._root_identity:
             return self._lookup(call, directory, path, flags)

@@ -26,6 +26,7 @@ from podpy.kernel import libc, process, seccomp_single, statbuf
 from podpy.kernel.notify import Call, Listener, as_int
 from podpy.kernel.statbuf import Shown
 from podpy.storage import single
+from podpy.storage.single import Recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _UNCHANGED = 0xFFFFFFFF
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
 _SPECIAL_LIMIT = 1 << 16
+_ROOT = Recorded(uid=0, gid=0)
 
 
 _APT = "/etc/apt/apt.conf.d"
@@ -126,7 +128,7 @@ class _Answers:
         self._view = view
         self._ledger = ledger
         # Owners of what holds no attribute, by device and inode as the payload sees them.
-        self._special: dict[tuple[int, int], tuple[int, int]] = {}
+        self._special: dict[tuple[int, int], Recorded] = {}
         self._held: list[int] = []
         methods: dict[str, Callable[[Call], None]] = {
             "chown": self._chown,
@@ -140,6 +142,9 @@ class _Answers:
             "fstat": self._fstat,
             "newfstatat": self._newfstatat,
             "statx": self._statx,
+            "chroot": self._move,
+            "pivot_root": self._move,
+            "setns": self._move,
         }
         self._machine = os.uname().machine
         self._methods = {
@@ -156,6 +161,11 @@ class _Answers:
                 listener.answer(call, error=error.errno or errno.EIO)
             except ValueError:  # a path with a zero byte or an impossible number
                 listener.answer(call, error=errno.EINVAL)
+
+    def _move(self, call: Call) -> None:
+        """From now on a process may have a root of its own."""
+        self._view.has_other_roots = True
+        self._listener.proceed(call)
 
     # --- chown(2) ------------------------------------------------------------
 
@@ -203,24 +213,21 @@ class _Answers:
         self._listener.answer(call)
 
     def _record(self, target: int, uid: int, gid: int) -> None:
-        if _UNCHANGED in (uid, gid):
-            old = self._owner(target) or (0, 0)
-            uid = old[0] if uid == _UNCHANGED else uid
-            gid = old[1] if gid == _UNCHANGED else gid
-        if single.set_owner(f"{target}", uid, gid):
+        known = self._recorded(target) or _ROOT
+        uid = known.uid if uid == _UNCHANGED else uid
+        gid = known.gid if gid == _UNCHANGED else gid
+        if (uid, gid) == (known.uid, known.gid) or single.set_owner(f"{target}", uid, gid):
             return
         status = os.fstat(target)
-        key = (status.st_dev, status.st_ino)
-        if (uid, gid) == self._special.get(key, (0, 0)):
-            return
         if self._ledger.add(os.readlink(f"{target}").lstrip("/"), status, uid, gid):
+            key = (status.st_dev, status.st_ino)
             if key not in self._special and len(self._held) < _SPECIAL_LIMIT:
                 # While it is held, no other file gets this inode.
                 self._held.append(os.dup(target))
-            self._special[key] = (uid, gid)
+            self._special[key] = Recorded(uid=uid, gid=gid)
 
-    def _owner(self, target: int) -> tuple[int, int] | None:
-        found = single.owner(f"{target}")
+    def _recorded(self, target: int) -> Recorded | None:
+        found = single.recorded(f"{target}")
         if found is None and self._special:
             status = os.fstat(target)
             found = self._special.get((status.st_dev, status.st_ino))
@@ -302,17 +309,15 @@ class _Answers:
 
     def _shown(self, target: int) -> Shown | None:
         """A file's status as the payload shall see it; None where it is as it is."""
-        owner, node = self._owner(target), single.node(f"{target}")
-        if owner is None and node is None:
+        known = self._recorded(target)
+        if known is None:
             return None
         status = os.fstat(target)
         mode, device = status.st_mode, status.st_rdev
-        if node:
-            kind, major, minor = node
-            mode = stat.S_IMODE(mode) | (stat.S_IFBLK if kind == "block" else stat.S_IFCHR)
-            device = os.makedev(major, minor)
-        uid, gid = owner or (0, 0)
-        return Shown(status=status, uid=uid, gid=gid, mode=mode, device=device)
+        if known.kind:
+            mode = stat.S_IMODE(mode) | (stat.S_IFBLK if known.kind == "block" else stat.S_IFCHR)
+            device = os.makedev(known.major, known.minor)
+        return Shown(status=status, uid=known.uid, gid=known.gid, mode=mode, device=device)
 
     def _pack_stat(self, shown: Shown) -> bytes:
         return statbuf.stat(shown, self._machine)

@@ -3,8 +3,8 @@
 Where only root is mapped, the kernel refuses every other owner.  Calls that
 give one, or that make a device, wait for an answer
 (:mod:`podpy.kernel.notify`); so do those that tell an owner, for programs that
-copy it.  Becoming somebody else succeeds and changes nothing: there is nobody
-else to become, and the kernel is not asked.
+copy it, and those that change what a path means.  Becoming somebody else
+succeeds and changes nothing: there is nobody else, and the kernel is not asked.
 
 It is loaded before the container's own profile.  Of several filters the
 strictest answer counts, and of equally strict ones that of the filter loaded
@@ -32,7 +32,7 @@ X86_64, I386, AARCH64, ARM = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028
 _32_BIT = {
     "mknod": 14, "lchown": 198, "fchown": 207, "chown": 212, "setreuid": 203, "setregid": 204,
     "setgroups": 206, "setresuid": 208, "setresgid": 210, "setuid": 213, "setgid": 214,
-    "setfsuid": 215, "setfsgid": 216,
+    "setfsuid": 215, "setfsgid": 216, "chroot": 61,
 }  # fmt: skip
 NUMBERS: dict[int, dict[str, int]] = {
     X86_64: {
@@ -40,14 +40,20 @@ NUMBERS: dict[int, dict[str, int]] = {
         "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260, "mknod": 133, "mknodat": 259,
         "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114, "setgroups": 116,
         "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123,
+        "chroot": 161, "pivot_root": 155, "setns": 308,
     },
-    I386: {**_32_BIT, "mknodat": 297, "fchownat": 298, "statx": 383},
+    I386: {
+        **_32_BIT, "mknodat": 297, "fchownat": 298, "statx": 383, "pivot_root": 217, "setns": 346,
+    },
     AARCH64: {
         "newfstatat": 79, "fstat": 80, "statx": 291, "mknodat": 33, "fchownat": 54, "fchown": 55,
         "setregid": 143, "setgid": 144, "setreuid": 145, "setuid": 146, "setresuid": 147,
         "setresgid": 149, "setfsuid": 151, "setfsgid": 152, "setgroups": 159,
+        "chroot": 51, "pivot_root": 41, "setns": 268,
     },
-    ARM: {**_32_BIT, "mknodat": 324, "fchownat": 325, "statx": 397},
+    ARM: {
+        **_32_BIT, "mknodat": 324, "fchownat": 325, "statx": 397, "pivot_root": 218, "setns": 375,
+    },
 }  # fmt: skip
 _ARCHITECTURES = {"x86_64": (X86_64, I386), "aarch64": (AARCH64, ARM)}
 

@@ -154,6 +154,7 @@ class _Layer(Stream):
             self._member(b"./", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
         top = _Directory(b"", _MERGED)
         self._list(fd, top, status)
+        self._compare(top)
         return top
 
     def _directory(
@@ -168,8 +169,7 @@ class _Layer(Stream):
         if names and parent.shows == _MERGED and is_marked(names, fd):
             self._hide(fd, inner)
         self._list(fd, inner, status)
-        if inner.shows == _HIDING:
-            self._add_hidden(inner)
+        self._compare(inner)
         return inner
 
     def _hide(self, fd: int, directory: _Directory) -> None:
@@ -229,17 +229,23 @@ class _Layer(Stream):
             self.whiteouts = "file"
         directory.waiting.append((name, name[len(WHITEOUT) :], status))
 
-    def _add_hidden(self, directory: _Directory) -> None:
-        """Delete by name what a directory hides."""
+    def _compare(self, directory: _Directory) -> None:
+        """Delete by name what a directory hides, and nothing that is not there."""
+        present = [entry for entry in directory.waiting if entry[0] is entry[1]]
+        deletes = len(present) < len(directory.waiting)
+        if directory.shows == _NEW or not (deletes or directory.shows == _HIDING):
+            return
         below = self._below.names(directory.path[:-1])
         if below is None:
-            directory.shows = _NEW
+            directory.shows, directory.waiting = _NEW, present
             return
-        present = [entry for entry in directory.waiting if entry[0] is entry[1]]
-        present_names = {entry[1] for entry in present}
+        if directory.shows == _MERGED:
+            directory.waiting = [e for e in directory.waiting if e[0] is e[1] or e[1] in below]
+            return
         nothing = os.stat_result((stat.S_IFCHR, *[0] * 9))
-        gone = [(WHITEOUT + name, name, nothing) for name in below - present_names]
-        directory.waiting = sorted(present + gone, reverse=True)
+        gone = below - {entry[1] for entry in present}
+        hidden = [(WHITEOUT + name, name, nothing) for name in gone]
+        directory.waiting = sorted(present + hidden, reverse=True)
 
     def _leave(self, fd: int, has_parent: bool) -> int:
         """The parent of a directory that is done."""
@@ -287,15 +293,15 @@ class _Layer(Stream):
             size = status.st_size
             self.size += size
             names = os.listxattr(fd)
-            if names:
-                owner, xattrs = _owner(status, fd, names), _attributes(fd, names)
-            else:
-                owner, xattrs = (status.st_uid, status.st_gid), None
+            known = single.recorded(fd) if single.OWNER in names else None
+            owner = (known.uid, known.gid) if known else (status.st_uid, status.st_gid)
+            xattrs = _attributes(fd, names) if names else None
             if status.st_nlink > 1:
                 self._links[status.st_ino] = path, owner
             mode, time = status.st_mode & 0o7777, self.time(status)
-            if single.NODE in names and (node := single.node(fd)):
-                self._member(path, _DEVICES[node[0]], mode, owner, time, device=node[1:])
+            if known and known.kind:
+                device = known.major, known.minor
+                self._member(path, _DEVICES[known.kind], mode, owner, time, device=device)
                 return
             self._member(path, headers.REGULAR, mode, owner, time, size=size, xattrs=xattrs)
             if size:
@@ -396,8 +402,8 @@ def _open(directory: int, name: bytes) -> int:
 
 def _owner(status: os.stat_result, fd: int, names: Sequence[str]) -> tuple[int, int]:
     """Who a file shall belong to: written beside it where only one id is mapped."""
-    recorded = single.owner(fd) if single.OWNER in names else None
-    return recorded or (status.st_uid, status.st_gid)
+    known = single.recorded(fd) if single.OWNER in names else None
+    return (known.uid, known.gid) if known else (status.st_uid, status.st_gid)
 
 
 def _attributes(fd: int, names: Sequence[str]) -> dict[bytes, bytes]:

@@ -2,8 +2,8 @@
 
 Where only root is mapped, every file of an image belongs to the user.  Who it
 belongs to in truth is an extended attribute of files and directories: it stays
-with them when they are renamed, linked, or copied up by overlayfs.  A device
-node is an empty file with another attribute.  Links, FIFOs and sockets can hold
+with them when they are renamed, linked, or copied up by overlayfs.  For a device
+node there is an empty file, with its numbers in that attribute.  Links, FIFOs and sockets can hold
 no such attribute: theirs are kept by inode number in a ledger beside a step's
 upper directory, and by path in ``records.json`` of a finished layer.
 
@@ -20,62 +20,63 @@ from podpy import files
 from podpy.kernel import libc
 from podpy.records import record
 
-OWNER = "user.podpy.owner"
-NODE = "user.podpy.node"
+OWNER = "user.podpy.owner"  # UID:GID, or UID:GID:KIND:MAJOR:MINOR with KIND b or c
 LEDGER = "owners"  # beside an upper directory
-_KINDS = {"c": "character", "b": "block"}
+_KINDS = {"b": "block", "c": "character"}
 _MAX_ID = 0xFFFFFFFE
 
 
 @record
 class Recorded:
-    """Who a file belongs to, and which device it is; ``kind`` is empty for none."""
+    """Who a file belongs to, and which device node it stands for; ``kind`` is empty for none."""
 
-    uid: int = 0
-    gid: int = 0
+    uid: int
+    gid: int
     kind: str = ""
     major: int = 0
     minor: int = 0
 
 
-def owner(file: int | str) -> tuple[int, int] | None:
-    """The owner recorded with a file or directory; None when it is root.
+def recorded(file: int | str) -> Recorded | None:
+    """What is recorded with a file or directory; None where the tree says it all.
 
     ``file`` is a descriptor (not an ``O_PATH`` one) or a path, which is followed.
     """
-    text = _attribute(file, OWNER)
-    return _parsed_owner(text) if text else None
+    try:
+        text = os.getxattr(file, OWNER)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EPERM):
+            return None
+        raise
+    return _parsed(text)
 
 
-def node(file: int | str) -> tuple[str, int, int] | None:
-    """Which device a file stands for: ``character`` or ``block``, and its numbers."""
-    kind, _, numbers = _attribute(file, NODE).partition(b":")
-    major, _, minor = numbers.partition(b":")
-    if kind.decode(errors="replace") not in _KINDS or not (major.isdigit() and minor.isdigit()):
+def _parsed(text: bytes) -> Recorded | None:
+    """A payload can write anything there, and nonsense is nothing."""
+    uid, gid, *rest = (*text.decode(errors="replace").split(":"), "")
+    numbers = (uid, gid, *rest[1:-1])
+    if len(text) > 64 or not all(each.isascii() and each.isdigit() for each in numbers):
         return None
-    return _KINDS[kind.decode()], int(major), int(minor)
-
-
-def recorded(file: int | str) -> Recorded | None:
-    """All that is recorded with a file or directory; None where the tree says it all."""
-    who, device = owner(file), node(file)
-    if who is None and device is None:
+    if max(int(uid), int(gid)) > _MAX_ID:
         return None
-    uid, gid = who or (0, 0)
-    kind, major, minor = device or ("", 0, 0)
-    return Recorded(uid=uid, gid=gid, kind=kind, major=major, minor=minor)
+    if len(rest) == 4 and rest[0] in _KINDS:
+        kind, major, minor = _KINDS[rest[0]], int(rest[1]), int(rest[2])
+        return Recorded(uid=int(uid), gid=int(gid), kind=kind, major=major, minor=minor)
+    return Recorded(uid=int(uid), gid=int(gid)) if len(rest) == 1 else None
 
 
 def set_owner(file: int | str, uid: int, gid: int) -> bool:
     """Record an owner; False where the file, or its file system, holds no such attribute."""
+    known = recorded(file) or Recorded(uid=0, gid=0)
+    if (uid, gid) == (known.uid, known.gid):
+        return True
+    node = f":{known.kind[0]}:{known.major}:{known.minor}" if known.kind else ""
     try:
-        if uid or gid:
-            os.setxattr(file, OWNER, b"%d:%d" % (uid, gid))
+        if uid or gid or node:
+            os.setxattr(file, OWNER, f"{uid}:{gid}{node}".encode())
         else:
             os.removexattr(file, OWNER)
     except OSError as error:
-        if error.errno == errno.ENODATA:
-            return True
         if error.errno in (errno.EPERM, errno.ENOTSUP):
             return False
         raise
@@ -83,27 +84,9 @@ def set_owner(file: int | str, uid: int, gid: int) -> bool:
 
 
 def set_node(file: int | str, *, block: bool, device: int) -> None:
-    """Let an empty file stand for a device node."""
+    """Let an empty file stand for a device node of root's."""
     kind = "b" if block else "c"
-    os.setxattr(file, NODE, f"{kind}:{os.major(device)}:{os.minor(device)}".encode())
-
-
-def _attribute(file: int | str, name: str) -> bytes:
-    try:
-        return os.getxattr(file, name)
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EPERM):
-            return b""
-        raise
-
-
-def _parsed_owner(text: bytes) -> tuple[int, int] | None:
-    """``UID:GID``; a payload can write anything there, and nonsense is nothing."""
-    uid, _, gid = text.partition(b":")
-    if not (uid.isdigit() and gid.isdigit() and len(text) <= 21):
-        return None
-    who = int(uid), int(gid)
-    return who if max(who) <= _MAX_ID else None
+    os.setxattr(file, OWNER, f"0:0:{kind}:{os.major(device)}:{os.minor(device)}".encode())
 
 
 class Ledger:
