@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from podpy import files
 from podpy.engine import images
@@ -59,13 +60,11 @@ def save(ctx: Context, names: Sequence[str], output: str = "", *, format: str = 
     if kind == "docker-dir" and len(chosen) > 1:
         raise UsageError("save: docker-dir holds one image")
     writer = {
-        "docker-archive": _docker_archive,
+        "docker-archive": docker_archive,
         "docker-dir": _docker_directory,
     }.get(kind, _layout)
-    if kind.endswith("-dir"):
-        _to_directory(ctx.store, chosen, output, writer)
-    else:
-        _to_archive(ctx.store, chosen, output, writer)
+    deliver = to_directory if kind.endswith("-dir") else to_archive
+    deliver(output, lambda target: writer(ctx.store, chosen, target), "save")
     for one in chosen:
         events.image(ctx.store, "save", one.image.id, ", ".join(one.names))
 
@@ -97,24 +96,33 @@ def _names_for(text: str, name: Name) -> tuple[str, ...]:
 # --- where to ------------------------------------------------------------------
 
 
-def _to_archive(
-    store: Store,
-    chosen: list[Chosen],
-    output: str,
-    write: Callable[[Store, list[Chosen], Target], None],
-) -> None:
-    """A file appears complete or not at all; a device or pipe takes it as it comes."""
+def to_archive(output: str, write: Callable[[Target], None], what: str) -> None:
+    """Have a tar archive written to a path; to standard output without one, or for ``-``.
+
+    A file appears complete or not at all; a device or pipe takes it as it comes.
+    ``what`` is who asks, for errors.
+    """
     if output in ("", "-"):
-        _pack(store, chosen, 1, write)
+        _pack(1, write)
         return
+    with replacing(output, what) as fd:
+        _pack(fd, write)
+
+
+@contextmanager
+def replacing(output: str, what: str) -> Iterator[int]:
+    """A descriptor to write a file's new content to: it appears complete or not at all.
+
+    A device or pipe is written to as it is.
+    """
+    temporary = ""
     if os.path.exists(output) and not os.path.isfile(output):
-        fd = _create(output, os.O_WRONLY)
-        temporary = ""
+        fd = _create(output, os.O_WRONLY, what)
     else:
         temporary = files.temporary_name(output)
-        fd = _create(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        fd = _create(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, what)
     try:
-        _pack(store, chosen, fd, write)
+        yield fd
         if temporary:
             os.rename(temporary, output)
             temporary = ""
@@ -124,39 +132,30 @@ def _to_archive(
             files.unlink(temporary)
 
 
-def _create(path: str, flags: int) -> int:
+def _create(path: str, flags: int, what: str) -> int:
     try:
         return os.open(path, flags | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise HostError(f"save: {path}: {error.strerror}") from None
+        raise HostError(f"{what}: {path}: {error.strerror}") from None
 
 
-def _pack(
-    store: Store,
-    chosen: list[Chosen],
-    fd: int,
-    write: Callable[[Store, list[Chosen], Target], None],
-) -> None:
+def _pack(fd: int, write: Callable[[Target], None]) -> None:
     tar = TarWriter(fd)
-    write(store, chosen, tar)
+    write(tar)
     tar.finish()
 
 
-def _to_directory(
-    store: Store,
-    chosen: list[Chosen],
-    output: str,
-    write: Callable[[Store, list[Chosen], Target], None],
-) -> None:
+def to_directory(output: str, write: Callable[[Target], None], what: str) -> None:
+    """Have an empty directory, made when it is missing, filled."""
     if not output:
-        raise UsageError("save: a directory format needs -o DIRECTORY")
-    if files.list_directory(output):
-        raise UsageError(f"save: {output}: not an empty directory")
+        raise UsageError(f"{what}: a directory format needs -o DIRECTORY")
     try:
+        if files.list_directory(output):
+            raise UsageError(f"{what}: {output}: not an empty directory")
         os.makedirs(output, exist_ok=True)
-        write(store, chosen, _Directory(output))
+        write(_Directory(output))
     except OSError as error:
-        raise HostError(f"save: {output}: {error.strerror}") from None
+        raise HostError(f"{what}: {output}: {error.strerror}") from None
 
 
 class _Directory:
@@ -186,7 +185,7 @@ class _Directory:
 # --- the formats ---------------------------------------------------------------
 
 
-def _docker_archive(store: Store, chosen: list[Chosen], target: Target) -> None:
+def docker_archive(store: Store, chosen: list[Chosen], target: Target) -> None:
     """Layers named by their diff ids, written once however many images share them."""
     entries = []
     written: set[str] = set()
@@ -241,13 +240,13 @@ def _layout(store: Store, chosen: list[Chosen], target: Target) -> None:
         for digest in (*(b.digest for b in item.image.layers), config, item.manifest.digest):
             if digest not in written:
                 written.add(digest)
-                _copy_blob(store, digest, archives.blob_member(digest), target)
+                copy_blob(store, digest, archives.blob_member(digest), target)
         index += [(item.manifest, name) for name in item.names or ("",)]
     target.add("index.json", archives.layout_index(index))
     target.add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 
 
-def _copy_blob(store: Store, digest: str, member: str, target: Target) -> None:
+def copy_blob(store: Store, digest: str, member: str, target: Target) -> None:
     fd = content.open_blob(store, digest)
     try:
         pieces = iter(lambda: os.read(fd, _CHUNK), b"")
@@ -263,6 +262,6 @@ def _docker_directory(store: Store, chosen: list[Chosen], target: Target) -> Non
     if item.manifest.media_type != manifests.DOCKER_MANIFEST:
         manifest = manifests.to_docker(manifests.parse(manifest, "manifest"))
     for digest in (*(blob.digest for blob in item.image.layers), f"sha256:{item.image.id}"):
-        _copy_blob(store, digest, content.hex_of(digest), target)
+        copy_blob(store, digest, content.hex_of(digest), target)
     target.add("manifest.json", manifest)
     target.add("version", b"Directory Transport Version: 1.1\n")

@@ -35,7 +35,7 @@ class Below:
     def names(self, path: bytes) -> set[bytes] | None:
         """What the layers together show in a directory; None when they show none there."""
         found = [os.dup(fd) for fd in self._roots]
-        for name in path.split(b"/"):
+        for name in path.split(b"/") if path else ():
             found = descend(found, name)
         shown: set[bytes] = set()
         hidden: set[bytes] = set()

@@ -69,7 +69,7 @@ class TreeCopy:
             status = os.stat(name, dir_fd=source, follow_symlinks=False)
         except FileNotFoundError:
             return  # a living tree: gone since it was listed
-        if self._layered and self._deletes(target, name, status):
+        if self._layered and self.deletes(target, name, status):
             return
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
@@ -91,8 +91,7 @@ class TreeCopy:
             os.mkdir(name, 0o700, dir_fd=target)
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(name, dir_fd=target, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=target)
-                os.mkdir(name, 0o700, dir_fd=target)
+                self.replaced_directory(target, name)
         inner = os.open(name, _O_DIR, dir_fd=source)
         try:
             made = os.open(name, _O_DIR, dir_fd=target)
@@ -102,6 +101,11 @@ class TreeCopy:
                 os.close(made)
         finally:
             os.close(inner)
+
+    def replaced_directory(self, target: int, name: str) -> None:
+        """Make a directory where something else has the name."""
+        os.unlink(name, dir_fd=target)
+        os.mkdir(name, 0o700, dir_fd=target)
 
     def _linked(self, target: int, name: str, status: os.stat_result) -> bool:
         first = self._links.get((status.st_dev, status.st_ino))
@@ -118,7 +122,7 @@ class TreeCopy:
         held = os.dup(target)
         self._links[status.st_dev, status.st_ino] = (held, name)
 
-    def _deletes(self, target: int, name: str, status: os.stat_result) -> bool:
+    def deletes(self, target: int, name: str, status: os.stat_result) -> bool:
         """Carry out a deletion of the layers below; True when the entry was one."""
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             _remove(target, name)
