@@ -115,7 +115,7 @@ def check_checksum(checksum: str) -> None:
     if not checksum:
         return
     algorithm, _, digits = checksum.partition(":")
-    if len(digits) != _DIGITS.get(algorithm, 0) or not set(digits) <= set("0123456789abcdef"):
+    if len(digits) != _DIGITS.get(algorithm, -1) or not set(digits) <= set("0123456789abcdef"):
         raise BuildError(
             f"checksum {checksum!r}: is not sha256: and 64 hexadecimal digits",
             hint="`sha256sum FILE` prints the digits",
