@@ -46,7 +46,7 @@ class Settings:
     and names of a step; argv, environment, user and directory come from the
     instruction.  ``driver`` makes the driver of a record's network, with a
     directory for its use.  ``limits`` are settings of the step's cgroup.
-    ``isolation`` is ``oci`` or ``chroot``.
+    ``isolation`` is ``oci`` or ``chroot``.  ``stdin`` gives commands podpy's own.
     """
 
     template: ContainerRecord
@@ -54,6 +54,7 @@ class Settings:
     cgroup_manager: str = ""
     limits: Mapping[str, str] = EMPTY
     isolation: str = "oci"
+    stdin: bool = False
     secrets: Mapping[str, Secret] = EMPTY
     agents: Mapping[str, Agent] = EMPTY
 
@@ -173,7 +174,7 @@ def _execute(work: RunWork, settings: Settings, bench: Bench, upper: Upper) -> N
                 step.Step(
                     id=made.record.id,
                     plan=made.plan,
-                    streams=(nothing.fileno(), work.out, work.err),
+                    streams=(0 if settings.stdin else nothing.fileno(), work.out, work.err),
                     network=settings.driver(made.record, made.directory),
                     cgroup_parent=made.record.cgroup_parent,
                     cgroup_manager=settings.cgroup_manager,

@@ -113,6 +113,8 @@ def _check_conflicts(options: BuildOptions) -> None:
         raise UsageError(f"--quiet and --progress {options.progress}: only one can be given")
     if options.layers is False and (options.cache_from or options.cache_to):
         raise UsageError("--cache-from and --cache-to: need --layers")
+    if options.stdin and "-" in (options.context, *options.file):
+        raise UsageError("--stdin: standard input is read for the build itself already")
     if options.rewrite_timestamp and not options.source_date_epoch:
         raise UsageError("--rewrite-timestamp: needs --source-date-epoch")
     if options.network == "none" and (options.dns or options.dns_search or options.dns_option):

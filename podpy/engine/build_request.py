@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import os
 
+from podpy.build import dockerfile
+from podpy.build.diagnostics import DockerfileError
+from podpy.build.instructions import Run
 from podpy.build.secrets import Secret
 from podpy.build.ssh import Agent
 from podpy.engine import platforms, values
 from podpy.errors import UsageError
-from podpy.records import record
+from podpy.records import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from podpy.build.dockerfile import Dockerfile, Stage
+    from podpy.build.instructions import RunMount
     from podpy.engine.build_options import BuildOptions
     from podpy.model import Platform
 
@@ -214,6 +219,32 @@ def timestamp(
     return None
 
 
+def with_mounts(file: Dockerfile, texts: Iterable[str]) -> Dockerfile:
+    """``--mount``: a Dockerfile whose every RUN has these mounts too, written as for RUN."""
+    mounts = tuple(_mount(text) for text in texts)
+    if not mounts:
+        return file
+    return replace(file, stages=tuple(_mounted(stage, mounts) for stage in file.stages))
+
+
+def _mount(text: str) -> RunMount:
+    try:
+        made = dockerfile.parse_one(f"RUN --mount={text} :")
+    except DockerfileError as error:
+        raise UsageError(f"--mount {text}: {error.reason}", hint=error.hint) from None
+    if not isinstance(made, Run) or len(made.mounts) != 1:
+        raise UsageError(f"--mount {text!r}: is not one mount")
+    return made.mounts[0]
+
+
+def _mounted(stage: Stage, mounts: tuple[RunMount, ...]) -> Stage:
+    instructions = tuple(
+        replace(each, mounts=(*each.mounts, *mounts)) if isinstance(each, Run) else each
+        for each in stage.instructions
+    )
+    return replace(stage, instructions=instructions)
+
+
 # --- secrets and keys --------------------------------------------------------
 
 
@@ -329,9 +360,16 @@ def layered(options: BuildOptions, env: Mapping[str, str]) -> bool:
     return values.boolean(text, "BUILDAH_LAYERS") if text else True
 
 
-def jobs(text: str) -> int:
-    """How many steps may run at once; by default one per processor, as for 0."""
-    given = values.integer(text, "--jobs") if text else 0
+def jobs(options: BuildOptions) -> int:
+    """How many steps may run at once; by default one per processor, as for 0.
+
+    With ``--stdin`` it is one: there is one standard input.
+    """
+    given = values.integer(options.jobs, "--jobs") if options.jobs else 0
+    if options.stdin:
+        if given > 1:
+            raise UsageError(f"--jobs {given}: with --stdin only one step can run at a time")
+        return 1
     return given or len(os.sched_getaffinity(0))
 
 

@@ -42,6 +42,7 @@ def read(ctx: Context, options: BuildOptions) -> Settings:
         cgroup_manager=ctx.config.engine.cgroup_manager,
         limits=_settings(build_request.limits(options)),
         isolation=isolation,
+        stdin=options.stdin,
         secrets={each.id: each for each in asked},
         agents={each.id: each for each in agents},
     )

@@ -66,11 +66,12 @@ class _Building:
         self._report = report
         self._arguments = build_request.arguments(options, os.environ)
         self._timestamp = build_request.timestamp(options, self._arguments, os.environ)
-        self._dockerfile = dockerfile.parse(prepared.dockerfile, prepared.dockerfile_name)
+        parsed = dockerfile.parse(prepared.dockerfile, prepared.dockerfile_name)
+        self._dockerfile = build_request.with_mounts(parsed, options.mount)
 
     def run(self) -> BuildResult:
         self._report(Loaded(name=self._dockerfile.name, lines=self._dockerfile.lines))
-        scheduler = Scheduler(self._report, build_request.jobs(self._options.jobs))
+        scheduler = Scheduler(self._report, build_request.jobs(self._options))
         host = self._host(scheduler)
         delivery = Delivery(
             self._ctx,
@@ -87,6 +88,8 @@ class _Building:
             plan = Plan(self._order(platform))
             one = Build(plan, host, scheduler, self._report, label=label)
             tasks.append((one, one.stage(one.plan.target)))
+            for index in () if self._options.skip_unused_stages else range(plan.target):
+                one.stage(index)
         scheduler.run()
         self._tell_of_unused([one for one, _ in tasks])
         return delivery.run([(one, task.result) for one, task in tasks])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from podpy.build import dockerfile
+from podpy.build.instructions import Run
 from podpy.build.secrets import Secret
 from podpy.build.ssh import Agent
 from podpy.engine import build_outputs, build_refusals, build_request
@@ -291,8 +294,27 @@ def test_calls() -> None:
 
 def test_jobs() -> None:
     own = len(os.sched_getaffinity(0))
-    assert build_request.jobs("") == build_request.jobs("0") == own
-    assert build_request.jobs("7") == 7
+    assert build_request.jobs(BuildOptions()) == build_request.jobs(BuildOptions(jobs="0")) == own
+    assert build_request.jobs(BuildOptions(jobs="7")) == 7
+    assert build_request.jobs(BuildOptions(stdin=True)) == 1
+    assert refused(build_request.jobs, BuildOptions(stdin=True, jobs="2")).startswith("--jobs 2")
+
+
+def test_mounts_for_every_run() -> None:
+    file = dockerfile.parse("FROM a\nRUN --mount=type=cache,target=/c x\nCOPY a b\nRUN y\n")
+    made = build_request.with_mounts(file, ("type=secret,id=s,target=/s",))
+    runs = [each for each in made.stages[0].instructions if isinstance(each, Run)]
+    assert [[mount.type for mount in run.mounts] for run in runs] == [
+        ["cache", "secret"],
+        ["secret"],
+    ]
+    assert build_request.with_mounts(file, ()) is file
+
+
+@pytest.mark.parametrize("text", ["type=floppy,target=/x", "id=", "type=secret,nope=1", "x y"])
+def test_mounts_that_make_no_sense(text: str) -> None:
+    file = dockerfile.parse("FROM a\n")
+    assert refused(build_request.with_mounts, file, (text,)).startswith("--mount")
 
 
 def test_limits() -> None:
@@ -375,3 +397,17 @@ def test_what_is_always_so_may_be_asked_for() -> None:
             allow=("network.host",),
         )
     )
+
+
+def test_every_option_is_honoured_or_refused() -> None:
+    """Nothing is accepted and then ignored: each field is read by somebody, or refused."""
+    package = Path(build_refusals.__file__).parents[1]
+    readers = [*(package / "engine").glob("build*.py"), package / "engine/attesting.py"]
+    readers = [path for path in readers if path.name != "build_refusals.py"]
+    text = "".join(path.read_text() for path in (*readers, package / "cli/builds.py"))
+    read = set(re.findall(r"options\.(\w+)", text))
+    checked = {"allow", "builder"}  # wishes that are granted, or refused by their value
+    refusing = {*build_refusals._NEVER, *build_refusals._SWITCHES, *build_refusals.ALWAYS}
+    fields = set(BuildOptions._fields)  # type: ignore[attr-defined]
+    assert fields - read - checked - refusing == set()
+    assert (refusing | checked) <= fields
