@@ -45,8 +45,10 @@ class Prepared:
         dockerfile: str,
         dockerfile_name: str,
         named: Named,
+        passing: bool,
     ) -> None:
         self._area = area
+        self._passing = passing
         self.directory = directory
         self.ignore = ignore
         self.dockerfile = dockerfile
@@ -61,7 +63,7 @@ class Prepared:
 
     def source(self) -> Source:
         """The context, for COPY, ADD and mounts."""
-        return Source(directory=self.directory, ignore=self.ignore)
+        return Source(directory=self.directory, ignore=self.ignore, passing=self._passing)
 
 
 def prepare(store: Store, request: Request) -> Prepared:
@@ -80,6 +82,7 @@ def prepare(store: Store, request: Request) -> Prepared:
             dockerfile=text,
             dockerfile_name=name,
             named=Named(area, request.named),
+            passing=place.is_foreign,
         )
     except BaseException:
         area.close()
@@ -254,6 +257,7 @@ class NamedContext:
                 name=self.name,
                 directory=place.directory,
                 ignore=_ignore(Request(), place, None),
+                passing=place.is_foreign,
             )
         return self._source
 

@@ -209,7 +209,7 @@ class Opened:
                 f"{wanted[0]!r}: there is no build context to copy from",
                 hint="give the build a directory instead of a Dockerfile on standard input",
             )
-        with Remembered(self._source.directory, selection.digest_file) as digest:
+        with Remembered(self._source, selection.digest_file) as digest:
             selector = Selector(
                 self.directory,
                 ignore=self._source.ignore,

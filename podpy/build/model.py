@@ -33,13 +33,14 @@ class Source:
 
     ``ignore`` is the :class:`podpy.build.ignore.Ignore` of a directory; a tree has none.
     ``name`` is what the user calls it (a stage, an image, a named context), empty
-    for the build's own context.
+    for the build's own context.  A ``passing`` directory is gone after the build.
     """
 
     name: str = ""
     directory: str = ""
     ignore: Ignore | None = None
     tree: Tree | None = None
+    passing: bool = False
 
 
 @record

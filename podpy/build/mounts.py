@@ -117,7 +117,7 @@ def content(mount: RunMount, work: RunWork, bench: Bench) -> str:
 
     root = os.open(source.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with Remembered(source.directory, selection.digest_file) as digest:
+        with Remembered(source, selection.digest_file) as digest:
             selector = selection.Selector(root, ignore=source.ignore, digest=digest)
             return selection.digest(selector.select(wanted), owners=False)
     finally:

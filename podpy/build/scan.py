@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from podpy.build.model import Source
+
     #: ``digest(parent, name, path, status)``: of the file ``name`` in the open directory
     #: ``parent``; ``path`` is its path in the context, ``status`` what lstat(2) said.
     Digest = Callable[[int, str, str, os.stat_result], str]
@@ -37,20 +39,22 @@ _COARSE = 2_000_000_000
 
 
 class Remembered:
-    """A ``Digest`` for the files of one directory that reads only those that changed.
+    """A ``Digest`` for the files of one source directory that reads only those that changed.
 
     ``compute`` reads.  Use as a context manager: what was learnt is kept at its
     end, whatever becomes of the build.  Workers may use the same directory at
     the same time; each adds to what the others kept.
 
-        with Remembered(directory, digest_file) as digest:
+        with Remembered(source, digest_file) as digest:
             selector = Selector(root, digest=digest)
+
+    Of a directory that is gone after the build nothing is kept.
     """
 
-    def __init__(self, directory: str, compute: Digest) -> None:
-        where = os.path.realpath(directory)
+    def __init__(self, source: Source, compute: Digest) -> None:
+        where = os.path.realpath(source.directory)
         name = hashlib.sha256(os.fsencode(where)).hexdigest()[:32]
-        self._path = f"{place()}/{name}.json"
+        self._path = "" if source.passing else f"{place()}/{name}.json"
         self._compute = compute
         self._read, self._known = _load(self._path)
         self._learnt: dict[str, Known] = {}
@@ -60,7 +64,7 @@ class Remembered:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._learnt:
+        if self._learnt and self._path:
             try:
                 self._save()
             except OSError:

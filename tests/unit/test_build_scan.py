@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from podpy.build import scan
+from podpy.build.model import Source
 from podpy.build.scan import Remembered
 
 
@@ -46,11 +47,15 @@ def digests(context: Path) -> tuple[dict[str, str], list[str]]:
     reader = Reader()
     found = {}
     fd = os.open(context, os.O_RDONLY)
-    with Remembered(str(context), reader) as digest:
+    with Remembered(Source(directory=str(context)), reader) as digest:
         for name in sorted(os.listdir(context)):
             found[name] = digest(fd, name, name, os.lstat(context / name))
     os.close(fd)
     return found, reader.read
+
+
+def remembered(context: Path) -> Remembered:
+    return Remembered(Source(directory=str(context)), Reader())
 
 
 def settle() -> None:
@@ -120,7 +125,7 @@ def test_a_change_while_it_is_read_is_not_remembered_for_the_old_state(context: 
     path.write_text("old")
     settle()
     fd = os.open(context, os.O_RDONLY)
-    with Remembered(str(context), Reader()) as digest:
+    with remembered(context) as digest:
         status = os.lstat(path)
         path.write_text("new")
         assert digest(fd, "a", "a", status) == hashlib.sha256(b"new").hexdigest()
@@ -158,7 +163,7 @@ def test_workers_add_to_what_others_kept(context: Path) -> None:
         (context / name).write_text(name)
     settle()
     fd = os.open(context, os.O_RDONLY)
-    with Remembered(str(context), Reader()) as one, Remembered(str(context), Reader()) as other:
+    with remembered(context) as one, remembered(context) as other:
         one(fd, "a", "a", os.lstat(context / "a"))
         other(fd, "b", "b", os.lstat(context / "b"))
     os.close(fd)
@@ -185,3 +190,13 @@ def test_old_contexts_make_room(
     assert len(list(cache.iterdir())) == 3
     assert digests(tmp_path / "5")[1] == []
     assert digests(tmp_path / "0")[1] == ["a"]
+
+
+def test_nothing_is_kept_of_what_is_gone_after_the_build(context: Path, cache: Path) -> None:
+    (context / "a").write_text("a")
+    settle()
+    fd = os.open(context, os.O_RDONLY)
+    with Remembered(Source(directory=str(context), passing=True), Reader()) as digest:
+        digest(fd, "a", "a", os.lstat(context / "a"))
+    os.close(fd)
+    assert not cache.exists()
