@@ -25,21 +25,22 @@ from podpy.errors import HostError, LaunchError
 from podpy.kernel import libc, process, seccomp_single, statbuf
 from podpy.kernel.notify import Call, Listener, as_int
 from podpy.kernel.statbuf import Shown
-from podpy.storage import single
-from podpy.storage.single import Recorded
+from podpy.records import EMPTY
+from podpy.storage import overlay, single
+from podpy.storage.single import ROOT, Recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from podpy.build.inside import Upper
+    from podpy.paths import Store
 
 _PATH = libc.O_PATH | os.O_CLOEXEC
 _UNCHANGED = 0xFFFFFFFF
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
 _SPECIAL_LIMIT = 1 << 16
-_ROOT = Recorded(uid=0, gid=0)
 
 
 _APT = "/etc/apt/apt.conf.d"
@@ -74,19 +75,22 @@ def settings(layers: Sequence[str]) -> dict[str, str]:
     }
 
 
-def recorder(upper: Upper) -> Recorder:
+def recorder(store: Store, upper: Upper) -> Recorder:
     """The recorder for what is changed in a step's root file system."""
-    return Recorder(upper.changes, f"{upper.directory}/{single.LEDGER}")
+    below = single.of_layers(overlay.lower_directories(store, upper.layers))
+    return Recorder(upper.changes, f"{upper.directory}/{single.LEDGER}", below)
 
 
 class Recorder:
     """Answers the calls of one step, in a process of its own.
 
     ``changes`` is the step's upper directory (the whole tree with the driver
-    ``vfs``), ``ledger`` the path of the list of owners that no attribute holds.
+    ``vfs``), ``ledger`` the path of the list of owners that no attribute holds;
+    ``below`` are such owners in the layers below, by path.
     """
 
-    def __init__(self, changes: str, ledger: str) -> None:
+    def __init__(self, changes: str, ledger: str, below: Mapping[str, Recorded] = EMPTY) -> None:
+        self._below = below
         self._changes = os.open(changes, _PATH | os.O_DIRECTORY)
         self._ledger = single.Ledger(ledger, self._changes)
         self._namespace = self._root = -1
@@ -97,8 +101,10 @@ class Recorder:
         self._namespace = os.open(f"/proc/{init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         self._root = os.open(f"/proc/{init}/root", _PATH | os.O_DIRECTORY)
 
-    def start(self, listener: int) -> int:
+    def start(self, listener: int, uid: int, gid: int) -> int:
         """Begin to answer; the listener is closed here."""
+        if uid or gid:
+            self._ledger.add_creator(uid, gid)
         self._pid = process.fork_child(lambda: self._run(listener))
         for fd in (self._namespace, self._root, self._changes, listener):
             os.close(fd)
@@ -116,17 +122,24 @@ class Recorder:
         libc.prctl(libc.PR_SET_PDEATHSIG, 9)
         os.umask(0)
         process.close_others((0, 1, 2, listener, self._root, self._changes, self._ledger.fileno()))
-        _Answers(Listener(listener), View(self._root), self._ledger).run()
+        _Answers(Listener(listener), View(self._root), self._ledger, self._below).run()
         return 0
 
 
 class _Answers:
     """What each call means."""
 
-    def __init__(self, listener: Listener, view: View, ledger: single.Ledger) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        view: View,
+        ledger: single.Ledger,
+        below: Mapping[str, Recorded],
+    ) -> None:
         self._listener = listener
         self._view = view
         self._ledger = ledger
+        self._below = below
         # Owners of what holds no attribute, by device and inode as the payload sees them.
         self._special: dict[tuple[int, int], Recorded] = {}
         self._held: list[int] = []
@@ -213,25 +226,40 @@ class _Answers:
         self._listener.answer(call)
 
     def _record(self, target: int, uid: int, gid: int) -> None:
-        known = self._recorded(target) or _ROOT
+        status = os.fstat(target)
+        known = self._recorded(target, status) or ROOT
         uid = known.uid if uid == _UNCHANGED else uid
         gid = known.gid if gid == _UNCHANGED else gid
-        if (uid, gid) == (known.uid, known.gid) or single.set_owner(f"{target}", uid, gid):
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            single.set_owner(f"{target}", uid, gid, known)
+        elif uid or gid or known != ROOT:
+            self._record_special(target, status, uid, gid)
+
+    def _record_special(self, target: int, status: os.stat_result, uid: int, gid: int) -> None:
+        """Even an owner that it had below: it has just come up from there."""
+        key = (status.st_dev, status.st_ino)
+        who = Recorded(uid=uid, gid=gid)
+        if self._special.get(key) == who:
             return
-        status = os.fstat(target)
         if self._ledger.add(os.readlink(f"{target}").lstrip("/"), status, uid, gid):
-            key = (status.st_dev, status.st_ino)
             if key not in self._special and len(self._held) < _SPECIAL_LIMIT:
                 # While it is held, no other file gets this inode.
                 self._held.append(os.dup(target))
-            self._special[key] = Recorded(uid=uid, gid=gid)
+            self._special[key] = who
 
-    def _recorded(self, target: int) -> Recorded | None:
+    def _recorded(self, target: int, status: os.stat_result | None = None) -> Recorded | None:
         found = single.recorded(f"{target}")
-        if found is None and self._special:
-            status = os.fstat(target)
-            found = self._special.get((status.st_dev, status.st_ino))
-        return found
+        if found or not (self._special or self._below):
+            return found
+        status = status or os.fstat(target)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            return None
+        found = self._special.get((status.st_dev, status.st_ino))
+        return found or self._recorded_below(target)
+
+    def _recorded_below(self, target: int) -> Recorded | None:
+        path = os.readlink(f"{target}").lstrip("/")
+        return None if self._ledger.has(path) else self._below.get(path)
 
     # --- mknod(2) ------------------------------------------------------------
 

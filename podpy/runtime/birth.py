@@ -30,8 +30,11 @@ if TYPE_CHECKING:
         def watch(self, init: int) -> None:
             """Learn whose calls: pid of a first process that is in its root and waits for GO."""
 
-        def start(self, listener: int) -> int:
-            """Answer what comes on that descriptor in a child, whose pid is returned."""
+        def start(self, listener: int, uid: int, gid: int) -> int:
+            """Answer what comes on that descriptor in a child, whose pid is returned.
+
+            The command is to run as that user and group.
+            """
 
         def finish(self) -> None:
             """Wait for that child, after all who could call have ended."""
@@ -172,7 +175,7 @@ class Birth:
         self._inner.send(channel.GO)
         word, details, fds = self._inner.receive()
         if word == channel.LISTENER and recorder:
-            helpers = (recorder.start(*fds),)
+            helpers = (recorder.start(*fds, *map(int, details)),)
             word, details, _ = self._inner.receive()
         if word == channel.FAILED:
             raise channel.revive(details)

@@ -25,7 +25,7 @@ UNSHARED = "unshared"  # the namespaces exist: write the id map; with a lender, 
 FORKED = "forked"  # the container's first process: its pid as the host sees it
 PTY = "pty"  # the terminal's master, as a descriptor
 READY = "ready"  # I has mounted everything and waits for GO
-LISTENER = "listener"  # after GO: who holds this descriptor answers the payload's calls
+LISTENER = "listener"  # after GO: a descriptor to answer the payload's calls by, its uid and gid
 # S → M, I.
 MAPPED = "mapped"  # the id map is written and the cgroup entered
 GO = "go"  # state.json and the network stand: execute the command

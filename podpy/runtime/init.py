@@ -214,7 +214,9 @@ def _first_process(
         inner.expect(channel.GO)
         if plan.recorder:
             steps("load the filter for records of owners")
-            inner.send(channel.LISTENER, fds=(seccomp.load_with_listener(plan.recorder),))
+            listener = seccomp.load_with_listener(plan.recorder)
+            inner.send(channel.LISTENER, who.uid, who.gid, fds=(listener,))
+            os.close(listener)
         execute(plan.process, who, stdio, steps, tty=plan.tty)
     except BaseException as error:
         inner.fail(steps.current, error)

@@ -32,6 +32,11 @@ class Below:
         for fd in self._roots:
             os.close(fd)
 
+    def has(self, path: bytes) -> bool:
+        """Whether the layers together show something of that name."""
+        head, _, name = path.rpartition(b"/")
+        return name in (self.names(head) or ())
+
     def names(self, path: bytes) -> set[bytes] | None:
         """What the layers together show in a directory; None when they show none there."""
         found = [os.dup(fd) for fd in self._roots]

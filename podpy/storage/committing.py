@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 
 
 _PIECE = 1 << 20
-RECORDS = "records.json"
 
 
 def commit(store: Store, pins: Pins, upper: Upper, *, timestamp: int | None = None) -> Layer:
@@ -195,7 +194,7 @@ def _publish(
     # Within its parent: a directory that the step gave to somebody else cannot be moved further.
     os.rename(upper.changes, f"{upper.directory}/diff")
     if recorded:
-        files.write_json(f"{upper.directory}/{RECORDS}", recorded)
+        files.write_json(f"{upper.directory}/{single.RECORDS}", recorded)
     files.write_json(f"{upper.directory}/layer.json", records.to_dict(layer))
     place = layers.path_of(store, layer.diff_id)
     try:

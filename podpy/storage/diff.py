@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from podpy.storage.single import Recorded
+
 _CAPABILITY = "security.capability"
 _O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -113,6 +115,7 @@ class _Layer(Stream):
         self._dotted = dotted
         self._links: dict[int, tuple[bytes, tuple[int, int]]] = {}
         self._owners = owners
+        self._creator = owners.get(single.CREATOR)
         self._times = None if timestamp is None else (timestamp * 1_000_000_000,) * 2
         self.records: list[dict[str, Any]] = []
         self.size = self.names = 0
@@ -148,7 +151,8 @@ class _Layer(Stream):
         """The top directory has a member only where it is not what unpacking makes of itself."""
         status = os.fstat(fd)
         names = os.listxattr(fd)
-        owner, mode = _owner(status, fd, names), stat.S_IMODE(status.st_mode)
+        known = single.recorded(fd) if single.OWNER in names else None
+        owner, mode = _owner(status, known), stat.S_IMODE(status.st_mode)
         xattrs = _attributes(fd, names)
         if xattrs or owner != (0, 0) or mode != 0o755:
             self._member(b"./", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
@@ -162,7 +166,8 @@ class _Layer(Stream):
     ) -> _Directory:
         path = parent.path + name
         names = os.listxattr(fd)
-        owner, mode = _owner(status, fd, names), stat.S_IMODE(status.st_mode)
+        known = self._known(fd, names)
+        owner, mode = _owner(status, known), stat.S_IMODE(status.st_mode)
         xattrs = _attributes(fd, names) if names else None
         self._member(path + b"/", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
         inner = _Directory(path + b"/", parent.shows)
@@ -293,8 +298,8 @@ class _Layer(Stream):
             size = status.st_size
             self.size += size
             names = os.listxattr(fd)
-            known = single.recorded(fd) if single.OWNER in names else None
-            owner = (known.uid, known.gid) if known else (status.st_uid, status.st_gid)
+            known = self._known(fd, names)
+            owner = _owner(status, known)
             xattrs = _attributes(fd, names) if names else None
             if status.st_nlink > 1:
                 self._links[status.st_ino] = path, owner
@@ -313,8 +318,11 @@ class _Layer(Stream):
 
     def _special(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
         owner = status.st_uid, status.st_gid
-        if status.st_ino in self._owners:
-            owner = self._owners[status.st_ino]
+        recorded = self._owners.get(status.st_ino)
+        if recorded is None and self._creator and not self._below.has(path):
+            recorded = self._creator
+        if recorded:
+            owner = recorded
             self._record(path, status, owner)
         if status.st_nlink > 1:
             self._links[status.st_ino] = path, owner
@@ -328,6 +336,15 @@ class _Layer(Stream):
             device = os.major(status.st_rdev), os.minor(status.st_rdev)
         self._member(path, kind, mode, owner, self.time(status), link=link, device=device)
         self._stamp(directory, name)
+
+    def _known(self, fd: int, names: Sequence[str]) -> Recorded | None:
+        """What is recorded with a file or directory; what is new there gets its creator."""
+        if single.OWNER in names:
+            return single.recorded(fd)
+        if self._creator is None or not single.is_new(names):
+            return None
+        single.set_owner(fd, *self._creator)
+        return single.recorded(fd)
 
     def _record(self, path: bytes, status: os.stat_result, owner: tuple[int, int]) -> None:
         """Remember an owner by path: the tree alone cannot tell it."""
@@ -374,7 +391,7 @@ class Trees(_Layer):
     def _root(self, fd: int) -> _Directory:
         status, path = os.fstat(fd), self._prefix
         if path:
-            mode, owner = stat.S_IMODE(status.st_mode), _owner(status, fd, os.listxattr(fd))
+            mode, owner = stat.S_IMODE(status.st_mode), _owner(status, single.recorded(fd))
             self._member(path + b"/", headers.DIRECTORY, mode, owner, self.time(status))
         top = _Directory(path + b"/" if path else b"", _NEW)
         self._list(fd, top, status)
@@ -400,9 +417,8 @@ def _open(directory: int, name: bytes) -> int:
         return os.open(name, _O_READ, dir_fd=directory)
 
 
-def _owner(status: os.stat_result, fd: int, names: Sequence[str]) -> tuple[int, int]:
+def _owner(status: os.stat_result, known: Recorded | None) -> tuple[int, int]:
     """Who a file shall belong to: written beside it where only one id is mapped."""
-    known = single.recorded(fd) if single.OWNER in names else None
     return (known.uid, known.gid) if known else (status.st_uid, status.st_gid)
 
 

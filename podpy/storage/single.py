@@ -20,8 +20,15 @@ from podpy import files
 from podpy.kernel import libc
 from podpy.records import record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 OWNER = "user.podpy.owner"  # UID:GID, or UID:GID:KIND:MAJOR:MINOR with KIND b or c
 LEDGER = "owners"  # beside an upper directory
+RECORDS = "records.json"  # beside a layer's tree
+CREATOR = 0  # instead of an inode in a ledger: who all that is new belongs to
+_ORIGINS = ("user.overlay.origin", "user.fuseoverlayfs.origin")
 _KINDS = {"b": "block", "c": "character"}
 _MAX_ID = 0xFFFFFFFE
 
@@ -35,6 +42,9 @@ class Recorded:
     kind: str = ""
     major: int = 0
     minor: int = 0
+
+
+ROOT = Recorded(uid=0, gid=0)
 
 
 def recorded(file: int | str) -> Recorded | None:
@@ -65,9 +75,12 @@ def _parsed(text: bytes) -> Recorded | None:
     return Recorded(uid=int(uid), gid=int(gid)) if len(rest) == 1 else None
 
 
-def set_owner(file: int | str, uid: int, gid: int) -> bool:
-    """Record an owner; False where the file, or its file system, holds no such attribute."""
-    known = recorded(file) or Recorded(uid=0, gid=0)
+def set_owner(file: int | str, uid: int, gid: int, known: Recorded | None = None) -> bool:
+    """Record an owner; False where the file, or its file system, holds no such attribute.
+
+    ``known`` is what is recorded there, if that has been looked up.
+    """
+    known = known or recorded(file) or ROOT
     if (uid, gid) == (known.uid, known.gid):
         return True
     node = f":{known.kind[0]}:{known.major}:{known.minor}" if known.kind else ""
@@ -81,6 +94,14 @@ def set_owner(file: int | str, uid: int, gid: int) -> bool:
             return False
         raise
     return True
+
+
+def is_new(names: Sequence[str]) -> bool:
+    """Whether a file of an upper directory, by its attributes' names, was made there.
+
+    (Of a file with several names in a layer below, a copy counts as new.)
+    """
+    return not any(origin in names for origin in _ORIGINS)
 
 
 def set_node(file: int | str, *, block: bool, device: int) -> None:
@@ -107,6 +128,10 @@ class Ledger:
     def close(self) -> None:
         os.close(self._fd)
 
+    def add_creator(self, uid: int, gid: int) -> None:
+        """Whatever is made without an owner belongs to somebody other than root."""
+        files.write_all(self._fd, b"%d %d %d\n" % (CREATOR, uid, gid))
+
     def add(self, path: str, status: os.stat_result, uid: int, gid: int) -> bool:
         """Record the owner of what lies at ``path`` (relative to the root); False if it does not.
 
@@ -118,19 +143,53 @@ class Ledger:
             files.write_all(self._fd, b"%d %d %d\n" % (inode, uid, gid))
         return bool(inode)
 
+    def has(self, path: str) -> bool:
+        """Whether something lies at ``path`` among the changes."""
+        return self._status(path) is not None
+
     def _inode(self, path: str, status: os.stat_result) -> int:
+        found = self._status(path)
+        if found is None or (found.st_mode, found.st_size) != (status.st_mode, status.st_size):
+            return 0
+        return found.st_ino
+
+    def _status(self, path: str) -> os.stat_result | None:
         flags = libc.O_PATH | os.O_NOFOLLOW
         resolve = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS
         try:
             found = libc.openat2(self._changes, path, flags, resolve=resolve)
         except OSError:
-            return 0
+            return None
         try:
-            upper = os.fstat(found)
+            return os.fstat(found)
         finally:
             os.close(found)
-        alike = (upper.st_mode, upper.st_size) == (status.st_mode, status.st_size)
-        return upper.st_ino if alike else 0
+
+
+def of_layers(layers: Sequence[str]) -> dict[str, Recorded]:
+    """The owners of links and FIFOs that layers record by path.
+
+    ``layers`` are their trees, topmost first, as overlayfs lists them.
+    """
+    found: dict[str, Recorded] = {}
+    for tree in reversed(layers):
+        known = _records(f"{os.path.dirname(tree)}/{RECORDS}")
+        # What a layer brings anew belongs to whom that layer says.
+        found = {path: who for path, who in found.items() if not os.path.lexists(f"{tree}/{path}")}
+        found |= known
+    return found
+
+
+def _records(path: str) -> dict[str, Recorded]:
+    try:
+        values = files.read_json(path)
+    except FileNotFoundError:
+        return {}
+    return {
+        each["path"]: Recorded(uid=each["uid"], gid=each["gid"])
+        for each in values
+        if each["type"] in ("symlink", "fifo")
+    }
 
 
 def read_ledger(path: str) -> dict[int, tuple[int, int]]:
