@@ -54,7 +54,7 @@ def to_directory(
 ) -> None:
     """Copy root file systems into a directory, over what is there.
 
-    Devices, sockets, owners and set-id bits stay behind.
+    Devices, sockets, owners, set-id bits and extended attributes stay behind.
     """
     files.make_directory(destination, 0o755)
     target = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -153,8 +153,9 @@ class _Copy:
         reading = os.open(name, _O_READ, dir_fd=source)
         try:
             status = os.fstat(reading)
-            if single.node(reading):
-                return
+            known = single.recorded(reading)
+            if known and known.kind:
+                return  # it stands for a device
             _clear(target, name)
             if status.st_nlink > 1:
                 first = self._links.setdefault(status.st_ino, path)

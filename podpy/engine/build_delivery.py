@@ -10,8 +10,8 @@ import os
 
 from podpy.engine import build_context, build_outputs, build_publish, build_request, platforms
 from podpy.errors import UsageError
+from podpy.model import Descriptor
 from podpy.records import EMPTY, record, replace
-from podpy.storage import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from podpy.engine.build_outputs import CachePlace, Output
     from podpy.engine.build_publish import Attestation, Made
     from podpy.engine.context import Context
-    from podpy.model import Descriptor
     from podpy.storage.collect import Pins
+    from podpy.storage.names import Name
 
     Done = Sequence[tuple[Build, Built]]
-
-_ARCHIVES = {"oci": "oci-archive", "docker": "docker-archive"}
 
 
 @record
@@ -73,6 +71,8 @@ class Delivery:
         self._timestamp = timestamp
         self._uses_cache = uses_cache
         self._outputs = build_outputs.outputs(options)
+        noted = build_outputs.annotated(self._outputs)
+        self._options = replace(options, annotation=(*options.annotation, *noted))
         self._caches = build_outputs.caches(options.cache_to, "--cache-to")
 
     def run(self, done: Done) -> BuildResult:
@@ -80,14 +80,15 @@ class Delivery:
         asked = self._attestations_asked()
         made = [self._finish(build, built, asked) for build, built in done]
         attestations = self._attest(asked, done, made)
+        stored = self._stored(made, attestations)
         result = BuildResult()
         for output in self._outputs:
-            if output.kind in ("local", "tar"):
+            if stored is None or output.kind in ("local", "tar"):
                 self._export(output, done)
-            elif output.kind in _ARCHIVES:
-                self._save(output, made, attestations)
+            elif output.kind in ("oci", "docker"):
+                self._save(output, stored)
             else:
-                result = self._store(output, made, attestations)
+                result = self._store(output, made, stored)
         for place in self._caches:
             self._write_cache(place, done)
         return result
@@ -162,22 +163,26 @@ class Delivery:
             for (build, _), one in zip(done, made)
         ]
 
-    def _store(
-        self, output: Output, made: Sequence[Made], attestations: Sequence[Attestation]
-    ) -> BuildResult:
-        given = build_publish.references(self._options, output.names)
-        main = _main(made)
-        described = build_publish.store(
+    def _stored(self, made: Sequence[Made], attestations: Sequence[Attestation]) -> Name | None:
+        """The image's documents in the store, unless nothing needs them there."""
+        if all(output.kind in ("local", "tar") for output in self._outputs):
+            return None
+        return build_publish.put(
             self._ctx,
             self._pins,
             made,
-            given,
-            main,
+            _main(made),
             attestations=attestations,
             options=self._options,
         )
+
+    def _store(self, output: Output, made: Sequence[Made], stored: Name) -> BuildResult:
+        given = build_publish.references(self._options, output.names)
+        build_publish.give(self._ctx, stored, given)
+        described = stored.index or stored.manifest
         if output.push:
-            self._push(given)
+            described = self._push(output, given)
+        main = _main(made)
         return BuildResult(
             id=main.id,
             digest=described.digest,
@@ -185,14 +190,19 @@ class Delivery:
             metadata=build_publish.metadata(main, described, given),
         )
 
-    def _push(self, given: Sequence[str]) -> None:
+    def _push(self, output: Output, given: Sequence[str]) -> Descriptor:
+        """Send the image to all its names; what the registries have now."""
         if not given:
             raise UsageError("--push: the image has no name", hint="give one with --tag")
         from podpy.engine import pushing
 
-        how = pushing.PushOptions(registry=build_context.registry(self._options))
-        for name in given:
-            pushing.push(self._ctx, name, options=how)
+        registry = build_context.registry(self._options)
+        if build_outputs.is_insecure(output):
+            registry = replace(registry, tls_verify=False)
+        how = pushing.PushOptions(registry=registry, compress=build_outputs.is_compressed(output))
+        done = [pushing.push(self._ctx, name, options=how)[0] for name in given]
+        last = done[-1]
+        return Descriptor(media_type=last.media_type, digest=last.digest, size=last.size)
 
     # --- elsewhere -----------------------------------------------------------
 
@@ -200,7 +210,7 @@ class Delivery:
         """The root file systems themselves."""
         from podpy.build import export
 
-        several = len(done) > 1
+        several = len(done) > 1 and build_outputs.is_split(output)
         roots = [
             export.Root(
                 layers=tuple(layer.diff_id for layer in built.layers),
@@ -214,44 +224,16 @@ class Delivery:
         elif output.destination == "-":
             export.to_archive(store, driver, roots, 1, self._timestamp)
         else:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            out = os.open(output.destination, flags, 0o666)
-            try:
+            from podpy.engine import saving
+
+            with saving.replacing(output.destination, "--output") as out:
                 export.to_archive(store, driver, roots, out, self._timestamp)
-            finally:
-                os.close(out)
 
-    def _save(
-        self, output: Output, made: Sequence[Made], attestations: Sequence[Attestation]
-    ) -> None:
-        """An archive or layout of the image, which is in the store for that moment only."""
-        from podpy.engine import saving
+    def _save(self, output: Output, stored: Name) -> None:
+        from podpy.engine import build_archives
 
-        kind = _ARCHIVES[output.kind]
-        if output.attributes.get("tar", "true").lower() in ("false", "0"):
-            kind = f"{output.kind}-dir"
         given = build_publish.references(self._options, output.names)
-        stored = any(each.kind == "image" for each in self._outputs)
-        main = _main(made)
-        build_publish.store(
-            self._ctx,
-            self._pins,
-            made,
-            given,
-            main,
-            attestations=attestations,
-            options=self._options,
-        )
-        try:
-            saving.save(self._ctx, given or (main.id,), output.destination, format=kind)
-        finally:
-            if not stored:
-                self._forget(given, main)
-
-    def _forget(self, given: Sequence[str], main: Made) -> None:
-        for name in names.read_all(self._ctx.store):
-            if name.image == main.id and (name.reference in given or name.is_dangling):
-                names.remove(self._ctx.store, name)
+        build_archives.write(self._ctx, self._pins, output, stored, given)
 
     def _write_cache(self, place: CachePlace, done: Done) -> None:
         if place.kind == "inline":

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 
 _DESTINED = ("local", "tar", "oci")
 _OUTPUT_KINDS = ("image", *_DESTINED, "docker", "registry", "cacheonly")
+_COMPRESSIONS = ("gzip", "uncompressed")
+_FOR_IMAGES = ("compression", "force-compression", "oci-mediatypes", "rewrite-timestamp")
+_ATTRIBUTES = {
+    "image": (*_FOR_IMAGES, "registry.insecure", "store", "unpack"),
+    "oci": (*_FOR_IMAGES, "tar"),
+    "docker": (*_FOR_IMAGES, "tar"),
+    "local": ("platform-split",),
+    "tar": ("platform-split",),
+}
+#: What is so in any case; the opposite cannot be had.
+_ALWAYS = {"force-compression": False, "store": True, "rewrite-timestamp": True}
 _OTHER_CACHES = ("gha", "s3", "azblob")
 
 
@@ -104,13 +115,69 @@ def _output(text: str) -> Output:
     given.pop("push", "")
     if kind in ("image", "registry") and destination:
         raise UsageError(f"--output {text!r}: type={kind} has no dest=")
+    kind = "image" if kind == "registry" else kind
+    _check(kind, given, text)
     return Output(
-        kind="image" if kind == "registry" else kind,
+        kind=kind,
         destination=destination if destination in ("", "-") else os.path.abspath(destination),
         names=names,
         push=push,
         attributes=given,
     )
+
+
+def is_archive(output: Output) -> bool:
+    """Whether an image goes into one file, and not into a directory (``tar=false``)."""
+    return "tar" not in output.attributes or _truth(output.attributes, "tar", "--output")
+
+
+def is_compressed(output: Output) -> bool:
+    return output.attributes.get("compression", "gzip") != "uncompressed"
+
+
+def is_insecure(output: Output) -> bool:
+    """``registry.insecure=true``: the registry's certificate is not looked at."""
+    key = "registry.insecure"
+    return key in output.attributes and _truth(output.attributes, key, "--output")
+
+
+def is_split(output: Output) -> bool:
+    """Whether each of several platforms gets a directory of its own."""
+    given = output.attributes
+    return "platform-split" not in given or _truth(given, "platform-split", "--output")
+
+
+def _check(kind: str, given: Mapping[str, str], text: str) -> None:
+    """Every key must be one that has an effect here; ``annotation…`` ones are read elsewhere."""
+    for key, value in given.items():
+        if key.startswith("annotation") and kind in ("image", "oci"):
+            continue
+        if key not in _ATTRIBUTES.get(kind, ()):
+            raise UsageError(f"--output {text!r}: {key!r} cannot be honoured for type={kind}")
+        if key == "compression" and value not in _COMPRESSIONS:
+            raise UsageError(
+                f"--output {text!r}: compression {value!r} cannot be had",
+                hint=f"one of {', '.join(_COMPRESSIONS)}",
+            )
+        if key in _ALWAYS and _truth(given, key, "--output") is not _ALWAYS[key]:
+            raise UsageError(f"--output {text!r}: {key}={value} cannot be honoured")
+
+
+def annotated(outputs: Iterable[Output]) -> tuple[str, ...]:
+    """``annotation.KEY=VALUE`` of outputs as ``--annotation`` has them.
+
+    ``annotation-LEVEL[PLATFORM].KEY`` says where to; the one image that a build
+    makes gets those of all its outputs.
+    """
+    found = []
+    for output in outputs:
+        for key, value in output.attributes.items():
+            place, dot, name = key.partition(".")
+            level = place.removeprefix("annotation")
+            if dot and name and place.startswith("annotation"):
+                level = level.removeprefix("-") if not level.startswith("[") else f"manifest{level}"
+                found.append(f"{level or 'manifest'}:{name}={value}")
+    return tuple(found)
 
 
 def caches(texts: Iterable[str], option: str) -> tuple[CachePlace, ...]:

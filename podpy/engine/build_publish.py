@@ -11,7 +11,7 @@ from podpy.build import cache, config
 from podpy.build.model import StepResult
 from podpy.engine import build_changes, build_request, images
 from podpy.model import Descriptor
-from podpy.records import EMPTY, record
+from podpy.records import EMPTY, record, replace
 from podpy.storage import committing, content, events, manifests, names
 
 IN_TOTO = "application/vnd.in-toto+json"
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from podpy.engine.context import Context
     from podpy.model import Platform
     from podpy.storage.collect import Pins
+    from podpy.storage.names import Name
 
 
 @record
@@ -133,21 +134,20 @@ class Attestation:
     statements: tuple[bytes, ...]
 
 
-def store(
+def put(
     ctx: Context,
     pins: Pins,
     made: Sequence[Made],
-    references: Iterable[str],
     main: Made,
     *,
     attestations: Sequence[Attestation] = (),
     options: BuildOptions,
-) -> Descriptor:
-    """Store images and give them their names; the descriptor that the names stand for.
+) -> Name:
+    """Store images, without a name as yet; several, or one with attestations, as an index.
 
-    Several, or one with attestations, become one image index; ``main`` is the
-    image that a command of this host means by the name.
+    ``main`` is the image that a command of this host means by the name.
     """
+    build_changes.check(options, has_index=len(made) > 1 or bool(attestations))
     for one in made:
         blobs = ((layer.diff_id, layer.blob) for layer in one.layers if layer.blob is not None)
         committing.make_durable(ctx.store, blobs)
@@ -159,24 +159,26 @@ def store(
         _put(ctx, pins, each.config, manifests.OCI_CONFIG)
         _put(ctx, pins, each.manifest, manifests.OCI_MANIFEST)
     index = None
-    build_changes.check(options, has_index=len(made) > 1 or bool(attestations))
     if len(made) > 1 or attestations:
-        index = _put(ctx, pins, _index(made, attestations, options), manifests.OCI_INDEX)
-    now = time.time()
+        kinds = {one.media_type for one in made}
+        is_docker = kinds == {manifests.DOCKER_MANIFEST} and not attestations
+        kind = manifests.DOCKER_LIST if is_docker else manifests.OCI_INDEX
+        index = _put(ctx, pins, _index(kind, made, attestations, options), kind)
+    return names.Name(
+        reference="",
+        manifest=main.descriptor,
+        index=index,
+        image=main.id,
+        created=time.time(),
+        made=True,
+    )
+
+
+def give(ctx: Context, stored: Name, references: Iterable[str]) -> None:
+    """Give a stored image its names; without any it is dangling."""
     for reference in tuple(references) or ("",):
-        names.write(
-            ctx.store,
-            names.Name(
-                reference=reference,
-                manifest=main.descriptor,
-                index=index,
-                image=main.id,
-                created=now,
-                made=True,
-            ),
-        )
-        events.image(ctx.store, "build", main.id, reference)
-    return index or main.descriptor
+        names.write(ctx.store, replace(stored, reference=reference))
+        events.image(ctx.store, "build", stored.image, reference)
 
 
 def _put(ctx: Context, pins: Pins, data: bytes, media_type: str) -> Descriptor:
@@ -185,7 +187,7 @@ def _put(ctx: Context, pins: Pins, data: bytes, media_type: str) -> Descriptor:
 
 
 def _index(
-    made: Sequence[Made], attestations: Sequence[Attestation], options: BuildOptions
+    kind: str, made: Sequence[Made], attestations: Sequence[Attestation], options: BuildOptions
 ) -> bytes:
     entries = []
     for one in made:
@@ -207,7 +209,7 @@ def _index(
                 "platform": {"architecture": "unknown", "os": "unknown"},
             }
         )
-    document = {"schemaVersion": 2, "mediaType": manifests.OCI_INDEX, "manifests": entries}
+    document = {"schemaVersion": 2, "mediaType": kind, "manifests": entries}
     if notes := build_changes.of_index(options):
         document["annotations"] = notes
     return files.dumps(document).encode()

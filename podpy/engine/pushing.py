@@ -43,15 +43,20 @@ class Pushed:
     tag: str
     digest: str
     size: int
+    media_type: str = ""
 
 
 @record
 class PushOptions:
-    """``podpy push``; ``digestfile`` receives the digest of the manifest."""
+    """``podpy push``; ``digestfile`` receives the digest of the manifest.
+
+    ``compress`` concerns plain layers of images that were made here.
+    """
 
     registry: RegistryOptions = RegistryOptions()
     all_tags: bool = False
     digestfile: str = ""
+    compress: bool = True
 
 
 @record
@@ -114,7 +119,7 @@ def _push_one(
         raise UsageError(f"push {name}: an id says nothing of where to; name the destination")
     pins = Pins(ctx.store)
     try:
-        outgoing = prepare(ctx.store, pins, held)
+        outgoing = prepare(ctx.store, pins, held, compress=options.compress)
         top = outgoing[-1]
         target = _destination(held, name, bare(destination), top.digest)
         source = shortnames.origin(target, ctx.config.registries)
@@ -131,7 +136,13 @@ def _push_one(
     finally:
         pins.close()
     events.image(ctx.store, "push", held.image, str(target))
-    return Pushed(reference=str(target), tag=selector, digest=top.digest, size=len(top.data))
+    return Pushed(
+        reference=str(target),
+        tag=selector,
+        digest=top.digest,
+        size=len(top.data),
+        media_type=top.media_type,
+    )
 
 
 def _destination(held: names.Name, name: str, destination: str, digest: str) -> Reference:
