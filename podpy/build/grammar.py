@@ -333,14 +333,17 @@ def _sources(given: _Arguments) -> dict[str, Any]:
     example = f"{given.word} file /directory/"
     text = given.needed("a source and a destination", example)
     paths = words.json_words(text)
+    # A heredoc's word may have blanks in it; a NUL begins no path.
+    marks = {f"\0{index}": each.mark for index, each in enumerate(given.statement.documents)}
+    for placeholder, mark in marks.items():
+        text = text.replace(mark, placeholder, 1)
     paths = tuple(words.split_blanks(text)) if paths is None else paths
     if len(paths) < 2:
         raise Problem(
-            f"{given.word} needs a source and a destination", at=text, hint=f"e.g. {example}"
+            f"{given.word} needs a source and a destination", at=given.rest, hint=f"e.g. {example}"
         )
-    marks = {document.mark for document in given.statement.documents}
     if paths[-1] in marks:
-        raise Problem(f"{given.word} cannot write to a heredoc", at=paths[-1])
+        raise Problem(f"{given.word} cannot write to a heredoc", at=marks[paths[-1]])
     return {
         **given.place(),
         "sources": tuple(path for path in paths[:-1] if path not in marks),

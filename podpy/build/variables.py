@@ -41,15 +41,15 @@ class Expander:
 
     def word(self, text: str) -> str:
         """The text expanded, its quotes removed, blanks kept."""
-        return _Scan(self, text, self.escape).until("")[0]
+        return _Scan(self, text, self.escape).until("")
 
     def words(self, text: str) -> tuple[str, ...]:
         """The words of the text; blanks that come from variables divide too, quoted ones do not."""
-        return _Scan(self, text, self.escape).until("")[1]
+        return _Scan(self, text, self.escape).words()
 
     def document(self, text: str) -> str:
         """A heredoc: quotes mean nothing, and the escape character is always the backslash."""
-        return _Scan(self, text, "\\", quotes=False).until("")[0]
+        return _Scan(self, text, "\\", quotes=False).until("")
 
     def get(self, name: str) -> str | None:
         """The value, which is remembered as used."""
@@ -57,36 +57,6 @@ class Expander:
         if value is not None:
             self.used[name] = None
         return value
-
-
-class _Words:
-    """Collects characters into words."""
-
-    def __init__(self) -> None:
-        self._done: list[str] = []
-        self._word: list[str] = []
-
-    def add(self, text: str) -> None:
-        """Text whose blanks divide words."""
-        for character in text:
-            if character in SPACES:
-                self._flush()
-            else:
-                self._word.append(character)
-
-    def add_raw(self, text: str) -> None:
-        """Text whose blanks belong to the word."""
-        self._word.append(text)
-
-    def _flush(self) -> None:
-        word = "".join(self._word)
-        if word:
-            self._done.append(word)
-        self._word.clear()
-
-    def all(self) -> tuple[str, ...]:
-        self._flush()
-        return tuple(self._done)
 
 
 class _Scan:
@@ -108,47 +78,59 @@ class _Scan:
         self._at += 1
         return character
 
+    def _plain(self, special: str) -> str:
+        """The characters up to the next of those."""
+        start, end = self._at, len(self._text)
+        while self._at < end and self._text[self._at] not in special:
+            self._at += 1
+        return self._text[start : self._at]
+
     def _problem(self, reason: str, start: int) -> Problem:
         return Problem(reason, at=self._text[start : self._at] or self._text[start:])
 
-    def until(self, stop: str, *, raw: bool = False) -> tuple[str, tuple[str, ...]]:
-        """Everything up to ``stop`` (empty: the end), as one text and as words.
+    def until(self, stop: str, *, raw: bool = False) -> str:
+        """Everything up to ``stop`` (empty: the end), expanded.
 
         ``raw`` keeps escape characters: a pattern is coming that has its own use for them.
         """
+        return "".join(part for part, _ in self._parts(stop, raw))
+
+    def words(self) -> tuple[str, ...]:
+        """The words of the whole text; blanks that are quoted or escaped divide nothing."""
+        words = [""]
+        for part, divides in self._parts("", raw=False):
+            if not divides:
+                words[-1] += part
+                continue
+            first, *others = "".join(" " if c in SPACES else c for c in part).split(" ")
+            words[-1] += first
+            words += others
+        return tuple(word for word in words if word)
+
+    def _parts(self, stop: str, raw: bool) -> Iterator[tuple[str, bool]]:
+        """The text in parts, and whether blanks in the part divide words."""
         start = max(0, self._at - 1)
-        parts: list[str] = []
-        words = _Words()
+        special = f"${self._escape}{self._quotes}{stop}"
         while character := self._peek():
             if character == stop:
                 self._at += 1
-                return "".join(parts), words.all()
+                return
             if character == "$":
-                part = self._dollar(raw)
-                words.add(part)
+                yield self._dollar(raw), True
             elif character in self._quotes:
-                part = self._quoted(raw)
-                words.add_raw(part)
+                yield self._quoted(raw), False
+            elif character == self._escape:
+                # A lone escape character at the end is nothing.
+                yield (self._next() + self._next())[0 if raw else 1 :], False
             else:
-                part = self._plain(raw, words)
-            parts.append(part)
+                yield self._plain(special), True
         if stop:
             raise self._problem(f"no closing {stop!r}", start)
-        return "".join(parts), words.all()
-
-    def _plain(self, raw: bool, words: _Words) -> str:
-        character = self._next()
-        if character != self._escape:
-            words.add(character)
-            return character
-        # A lone escape character at the end is nothing.
-        part = (character if raw else "") + self._next()
-        words.add_raw(part)
-        return part
 
     def _quoted(self, raw: bool) -> str:
         start = self._at
         quote = self._next()
+        special = f'"${self._escape}' if quote == '"' else quote
         parts: list[str] = []
         while character := self._peek():
             if character == quote:
@@ -159,7 +141,7 @@ class _Scan:
             elif quote == '"' and character == self._escape:
                 parts.append(self._escaped_in_quotes(raw))
             else:
-                parts.append(self._next())
+                parts.append(self._plain(special))
         raise self._problem(f"no closing {quote}", start)
 
     def _escaped_in_quotes(self, raw: bool) -> str:
@@ -236,7 +218,7 @@ class _Scan:
         return problem
 
     def _alternative(self, name: str, modifier: str, start: int) -> str:
-        word = self.until("}")[0]
+        word = self.until("}")
         value = self._owner.get(name)
         missing = value is None or (modifier[0] == ":" and value == "")
         if modifier[-1] == "-":
@@ -253,7 +235,7 @@ class _Scan:
         longest = self._peek() == side
         if longest:
             self._at += 1
-        pattern = self._pattern(self.until("}", raw=True)[0], start)
+        pattern = self._pattern(self.until("}", raw=True), start)
         value = self._value(name)
         if side == "#":
             return value[_extent(pattern, value, longest=longest) :]
@@ -265,8 +247,8 @@ class _Scan:
         everywhere = self._peek() == "/"
         if everywhere:
             self._at += 1
-        pattern = self._pattern(self.until("/", raw=True)[0], start)
-        replacement = self.until("}", raw=True)[0]
+        pattern = self._pattern(self.until("/", raw=True), start)
+        replacement = self.until("}", raw=True)
         return _replace(pattern, self._value(name), replacement, everywhere=everywhere)
 
     def _pattern(self, text: str, start: int) -> list[str]:

@@ -6,23 +6,14 @@ from podpy import files
 from podpy.build.diagnostics import Problem
 from podpy.build.variables import SPACES
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 # The blanks between words of one line; other space characters belong to words.
 BLANKS = "\t\v\f\r "
+_TO_SPACES = dict.fromkeys(map(ord, BLANKS), " ")
 
 
 def split_blanks(text: str) -> list[str]:
     """The words between blanks, quotes or not."""
-    words = [""]
-    for character in text:
-        if character not in BLANKS:
-            words[-1] += character
-        elif words[-1]:
-            words.append("")
-    return [word for word in words if word]
+    return [word for word in text.translate(_TO_SPACES).split(" ") if word]
 
 
 def partition(text: str) -> tuple[str, str]:
@@ -140,43 +131,72 @@ def heredoc_marks(line: str) -> list[tuple[str, str, bool, bool]]:
     return found
 
 
-def heredoc_mark(word: str) -> tuple[str, bool, bool] | None:
-    """``(name, expand, chomp)`` of ``[n]<<[-]NAME``; quotes in the name forbid expansion."""
-    mark = word.lstrip("0123456789")
-    if not mark.startswith("<<"):
+def heredoc_mark(text: str) -> tuple[str, bool, bool] | None:
+    """``(name, expand, chomp)`` of ``[n]<<[-]NAME`` and nothing else.
+
+    Quotes around the name, or a part of it, forbid expansion.
+    """
+    mark = text.lstrip("0123456789")
+    if not mark.startswith("<<") or len(_shell_words(text)) != 1:
         return None
-    rest = mark[2:].removeprefix("-")
-    if "<" in rest or any(character in SPACES for character in rest):
+    rest = mark[2:].removeprefix("-").lstrip(SPACES)
+    if "<" in rest:
         return None
-    name = _unquoted(rest)
-    return (name, name == rest, mark.startswith("<<-")) if name else None
+    name, quoted = _unquoted(rest)
+    return (name, not quoted, mark.startswith("<<-")) if name else None
 
 
-def _shell_words(line: str) -> Iterator[str]:
-    """The words of a shell line, as written; none when a quote is not closed."""
+def _shell_words(line: str) -> list[str]:
+    """The words of a shell line as they are written; none when a quote is not closed.
+
+    Blanks between ``<<`` and its name belong to the word.
+    """
     words: list[str] = []
-    word = ""
+    word: list[str] = []
     quote = ""
-    characters = iter(line)
-    for character in characters:
+    at = 0
+    while at < len(line):
+        character = line[at]
+        length = 1
         if character == "\\" and quote != "'":
-            word += character + next(characters, "")
-            continue
-        if not quote and character in SPACES:
-            words.append(word)
-            word = ""
-            continue
-        if quote:
+            length = 2
+        elif quote:
             quote = "" if character == quote else quote
         elif character in "'\"":
             quote = character
-        word += character
-    return iter([] if quote else [*words, word])
+        elif character in SPACES:
+            words.append("".join(word))
+            word = []
+            length = 0
+        elif character in "$<":
+            length = _shift_length(line, at) or _arithmetic_length(line, at) or 1
+        word.append(line[at : at + length])
+        at += length or 1
+    words.append("".join(word))
+    return [] if quote else [each for each in words if each]
 
 
-def _unquoted(word: str) -> str:
+def _shift_length(line: str, at: int) -> int:
+    """The length of ``<<`` or ``<<-`` with the blanks after it; 0 where there is none."""
+    if not line.startswith("<<", at) or line.startswith("<<<", at):
+        return 0
+    end = at + (3 if line.startswith("<<-", at) else 2)
+    while line[end : end + 1] and line[end] in SPACES:
+        end += 1
+    return end - at
+
+
+def _arithmetic_length(line: str, at: int) -> int:
+    """The length of ``$((…))``, where ``<<`` is a shift; 0 where there is none."""
+    end = line.find("))", at) if line.startswith("$((", at) else -1
+    return end + 2 - at if end >= 0 else 0
+
+
+def _unquoted(word: str) -> tuple[str, bool]:
+    """A word without its quotes and escapes, and whether it had quotes."""
     parts: list[str] = []
     quote = ""
+    quoted = False
     characters = iter(word)
     for character in characters:
         if character == "\\" and quote != "'":
@@ -191,6 +211,7 @@ def _unquoted(word: str) -> str:
                 parts.append(character)
         elif character in "'\"":
             quote = character
+            quoted = True
         else:
             parts.append(character)
-    return "".join(parts)
+    return "".join(parts), quoted

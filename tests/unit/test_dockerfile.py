@@ -125,6 +125,8 @@ def test_an_empty_list_clears() -> None:
         ("RUN <<'E'\n$a\nE", True, "$a\n"),
         ("RUN <<-E\n\ta\n\t\tb\n c\n\tE", True, "a\nb\n c\n"),
         ("RUN <<E\n#!/bin/x\na\nE", True, "#!/bin/x\na\n"),
+        ("RUN << E\na\nE", True, "a\n"),
+        ("RUN <<'E F'\na\nE F", True, "a\n"),
         ("RUN <<E sh\na\nE", False, "<<E sh\na\nE"),
         ("RUN <<-E sh\n\ta\n\tE", False, "<<-E sh\n\ta\nE"),
         ("RUN <<E a && <<F b\n1\nE\n2\nF", False, "<<E a && <<F b\n1\nE\n2\nF"),
@@ -291,6 +293,9 @@ def test_flags_of_add() -> None:
         ("COPY <<E <<F a /x/\n1\nE\n2\nF", ("a",), ["1\n", "2\n"]),
         ('ADD <<E /x\n"q" \\$ \\\\ \\a\nE', (), ['"q" $ \\ a\n']),
         ("COPY <<E /x\nE", (), [""]),
+        ("COPY << E a /x/\n1\nE", ("a",), ["1\n"]),
+        ("COPY <<'E F' b /x/\n1\nE F", ("b",), ["1\n"]),
+        ("COPY <<E <<E /x/\n1\nE\n2\nE", (), ["1\n", "2\n"]),
     ],
 )
 def test_inline_files(text: str, sources: tuple[str, ...], bodies: list[str]) -> None:
