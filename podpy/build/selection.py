@@ -40,7 +40,7 @@ _O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ANY_DEPTH = "**"
 _PIVOT = "/./"
-_DEEPEST = 400
+_DEEPEST = 200
 _CHUNK = 1 << 20
 
 
@@ -132,9 +132,12 @@ class Selector:
             before, after = "", source
         after = clean(after)
         literal, patterns = _split(clean(before))
-        starts = [posixpath.join(literal, m) for m in self._matches(literal, patterns)]
+        starts = [literal]
+        if patterns:
+            starts = [posixpath.join(literal, m) for m in self._matches(literal, patterns)]
+            starts = [start for start in starts if self._is_directory(start)]
         found = False
-        for start in starts if patterns else [literal]:
+        for start in starts:
             for match in self._matches(start, after.split("/") if after else []):
                 found = True
                 if not self._exclude.excludes(match):
