@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from podpy.build.owners import Book
     from podpy.build.placing import Placer
     from podpy.build.selection import Pick
     from podpy.storage.tar import Entry, Reader
@@ -119,8 +120,7 @@ def unpack(
     source: int,
     picks: list[Pick],
     owner: tuple[int, int] | None,
-    *,
-    single: bool,
+    book: Book | None,
 ) -> tuple[list[Pick], list[str]]:
     """Unpack the archives among the picks; returns the other picks, and what should be said."""
     others: list[Pick] = []
@@ -135,7 +135,7 @@ def unpack(
             if not is_archive(fd):
                 others.append(pick)
                 continue
-            left_out = _unpack_one(placer, fd, text, owner, single=single)
+            left_out = _unpack_one(placer, fd, text, owner, book)
         finally:
             os.close(fd)
         if placer.chmod:
@@ -146,12 +146,14 @@ def unpack(
 
 
 def _unpack_one(
-    placer: Placer, fd: int, text: str, owner: tuple[int, int] | None, *, single: bool
+    placer: Placer, fd: int, text: str, owner: tuple[int, int] | None, book: Book | None
 ) -> int:
     root = placer.directory()
     try:
-        unpacker = Unpacker(root, owner=owner, single=single)
+        unpacker = Unpacker(root, owner=owner, single=book is not None)
         unpacker.run(tar.Reader(Inflated(fd)))
+        if book:
+            book.take_over(root, unpacker.records)
     except ImageError as error:
         raise BuildError(f"{text}: {error.message.removeprefix('layer: ')}") from None
     finally:

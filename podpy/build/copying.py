@@ -17,8 +17,9 @@ import resource
 import time
 
 from podpy import files
-from podpy.build import cache, filemodes, selection
+from podpy.build import cache, filemodes, owners, selection
 from podpy.build.diagnostics import DockerfileError, Problem
+from podpy.build.owners import Book
 from podpy.build.placing import Placer
 from podpy.build.scan import Remembered
 from podpy.build.selection import Selector
@@ -26,6 +27,7 @@ from podpy.errors import BuildError, UsageError
 from podpy.kernel import userns
 from podpy.records import record
 from podpy.runtime import users
+from podpy.storage import overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,10 +199,13 @@ class Opened:
         if not wanted:
             return Load(picks=[])
         if tree is not None:
+            layers = overlay.lower_directories(bench.store, tree.layers)
+            single = userns.root_map().is_single
 
             def list_tree(root: int) -> list[Pick]:
                 selector = Selector(root, exclude=instruction.exclude)
-                return selector.select(wanted, parents=parents)
+                picks = selector.select(wanted, parents=parents)
+                return owners.recorded(root, picks, layers) if single else picks
 
             picks = bench.inside(list_tree, reading=(tree,))
             return Load(picks=picks, tree=tree, owners=True, unpack=unpack)
@@ -241,7 +246,7 @@ def carry_out(
     single = userns.root_map().is_single
 
     def write(root: int, *roots: int) -> list[str]:
-        return _write(job, loads, root, roots, single=single)
+        return _write(job, loads, root, roots, Book(root, upper) if single else None)
 
     for warning in bench.inside(write, writing=upper, reading=trees):
         if wire is not None:
@@ -252,7 +257,7 @@ def carry_out(
 
 
 def _write(
-    job: Job, loads: Sequence[Load], root: int, trees: Sequence[int], *, single: bool
+    job: Job, loads: Sequence[Load], root: int, trees: Sequence[int], book: Book | None
 ) -> list[str]:
     """In the child: put everything in its place; returns what should be said about it."""
     from podpy.build import archives
@@ -270,23 +275,23 @@ def _write(
             owner=who,
             keeps_owners=load.owners,
             chmod=job.chmod,
-            single=single,
+            book=book,
             checks=load.tree is None,
             stamp=load.stamp,
         )
         picks = load.picks
         if load.unpack:
-            picks, said = archives.unpack(placer, source, picks, who, single=single)
+            picks, said = archives.unpack(placer, source, picks, who, book)
             warnings += said
         placer.place(source, picks, several=job.several)
-    _write_documents(job, root, who, single=single)
+    _write_documents(job, root, who, book)
     return warnings
 
 
-def _write_documents(job: Job, root: int, who: tuple[int, int] | None, *, single: bool) -> None:
+def _write_documents(job: Job, root: int, who: tuple[int, int] | None, book: Book | None) -> None:
     """The files given inline."""
     mode = job.chmod(_HEREDOC_MODE, False) if job.chmod else _HEREDOC_MODE
-    placer = Placer(root, job.destination, owner=who, single=single)
+    placer = Placer(root, job.destination, owner=who, book=book)
     for document in job.heredocs:
         name = posixpath.basename(selection.clean(document.name))
         into, last = placer.file_target(name, document.name, several=job.several)

@@ -18,12 +18,12 @@ from podpy import files
 from podpy.build.selection import IN_ROOT, read_xattrs
 from podpy.errors import BuildError
 from podpy.kernel import libc
-from podpy.storage.extract import OWNER_XATTR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from podpy.build.owners import Book
     from podpy.build.selection import Entry, Pick
 
 _O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -93,8 +93,8 @@ class Placer:
 
     ``owner`` is what everything gets; without it files keep theirs when
     ``keeps_owners``, and are root's otherwise.  ``chmod`` is that of
-    :mod:`podpy.build.filemodes`.  ``single``: only one id is mapped, and owners
-    are written down in attributes.  ``checks``: files may change under our hands,
+    :mod:`podpy.build.filemodes`.  ``book`` is where owners are written where only
+    one id is mapped.  ``checks``: files may change under our hands,
     and must not have since they were listed.  ``stamp`` is a time for all files.
     """
 
@@ -106,7 +106,7 @@ class Placer:
         owner: tuple[int, int] | None = None,
         keeps_owners: bool = False,
         chmod: Callable[[int, bool], int] | None = None,
-        single: bool = False,
+        book: Book | None = None,
         checks: bool = True,
         stamp: int | None = None,
     ) -> None:
@@ -115,7 +115,7 @@ class Placer:
         self._owner = owner
         self._keeps = keeps_owners
         self.chmod = chmod
-        self._single = single
+        self._book = book
         self.checks = checks
         self._stamp = stamp
         self._base = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
@@ -271,8 +271,10 @@ class Placer:
             os.symlink(entry[8], name, dir_fd=target)
         else:
             os.mkfifo(name, self._permissions(mode, False) & 0o777, dir_fd=target)
-        if not self._single:
-            uid, gid = self._owner_of(entry)
+        uid, gid = self._owner_of(entry)
+        if self._book:
+            self._book.give_at(target, name, uid, gid)
+        else:
             os.chown(name, uid, gid, dir_fd=target, follow_symlinks=False)
         os.utime(name, ns=(entry[5], entry[5]), dir_fd=target, follow_symlinks=False)
 
@@ -402,7 +404,7 @@ class Placer:
 
     def own(self, fd: int, uid: int, gid: int) -> None:
         """The owner of an open file or directory."""
-        if not self._single:
+        if not self._book:
             try:
                 os.fchown(fd, uid, gid)
             except OSError as error:
@@ -412,8 +414,8 @@ class Placer:
                     f"owner {uid}:{gid} is outside your range of ids",
                     hint="give the user a larger range in /etc/subuid and /etc/subgid",
                 ) from None
-        elif uid or gid:
-            os.setxattr(fd, OWNER_XATTR, f"{uid}:{gid}".encode())
+        else:
+            self._book.give(fd, uid, gid)
 
     def _data(self, reading: int, writing: int, status: os.stat_result) -> None:
         size = status.st_size
