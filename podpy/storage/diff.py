@@ -391,7 +391,8 @@ class Trees(_Layer):
     def _root(self, fd: int) -> _Directory:
         status, path = os.fstat(fd), self._prefix
         if path:
-            mode, owner = stat.S_IMODE(status.st_mode), _owner(status, single.recorded(fd))
+            owner = _owner(status, self._known(fd, os.listxattr(fd)))
+            mode = stat.S_IMODE(status.st_mode)
             self._member(path + b"/", headers.DIRECTORY, mode, owner, self.time(status))
         top = _Directory(path + b"/" if path else b"", _NEW)
         self._list(fd, top, status)
