@@ -6,6 +6,7 @@ import os
 
 from podpy.cli import output
 from podpy.cli.outcomes import confirm, report_prune
+from podpy.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +38,11 @@ def _build(ctx: Context, options: BuildOptions) -> int:
     from podpy.cli import build_progress
     from podpy.engine import build_outputs, builds
 
+    outputs = build_outputs.outputs(options)
     ids = {options.iidfile: "sha256:", options.iidfile_raw: ""}
     for path in filter(None, ids):
+        if not any(each.kind == "image" for each in outputs):
+            raise UsageError("--iidfile: no image is stored, and so has no id", hint="add --load")
         _remove_stale(path)
     mode = build_progress.mode(options.progress, quiet=options.quiet, to_file=bool(options.logfile))
     view = build_progress.shown(mode, options.logfile, split=options.log_split_by_platform)
@@ -49,7 +53,7 @@ def _build(ctx: Context, options: BuildOptions) -> int:
             _write(path, f"{prefix}{made.id}")
     if options.metadata_file:
         _write(options.metadata_file, output.pretty(made.metadata) + "\n")
-    if made.id and not any(each.destination == "-" for each in build_outputs.outputs(options)):
+    if made.id and not any(each.destination == "-" for each in outputs):
         output.line(f"sha256:{made.id}" if mode == "quiet" else made.id)
     return 0
 

@@ -110,6 +110,7 @@ class _Building:
         policy = build_request.pull_policy(options.pull)
         found = Images(self._ctx, self._pins, policy=policy, registry=registry)
         layered = build_request.layered(options, os.environ)
+        age = build_request.cache_age(options.cache_ttl)
         return Host(
             store=self._ctx.store,
             driver=rootfs.driver(self._ctx),
@@ -121,12 +122,12 @@ class _Building:
             fetch_image=found.fetch,
             proxies=_proxies() if options.http_proxy else EMPTY,
             timestamp=self._timestamp,
-            uses_cache=layered and not options.no_cache,
+            uses_cache=layered and not options.no_cache and age != 0,
             uncached_stages=frozenset(
                 name.lower() for name in build_request.listed(options.no_cache_filter)
             ),
             keeps_cache=layered,
-            max_age=build_request.cache_age(options.cache_ttl) or 0.0,
+            max_age=age or 0.0,
             afar=self._caches(registry, scheduler),
         )
 
