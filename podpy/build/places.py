@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 
 from podpy.build import git, remote, tarball
 from podpy.errors import BuildError
@@ -96,7 +97,7 @@ class Place:
             return read_file(os.path.join(self.directory, path))
         root = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _read(path, lambda: libc.openat2(root, path, _READ, resolve=_IN_ROOT))
+            return _read(path, partial(libc.openat2, root, path, _READ, resolve=_IN_ROOT))
         finally:
             os.close(root)
 
@@ -111,12 +112,13 @@ class Place:
 
 def read_file(path: str) -> bytes | None:
     """A file of the user's, or a pipe; None when there is none."""
-    return _read(path, lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    streams = (stat.S_IFIFO, stat.S_IFCHR)  # `-f <(command)` is a pipe
+    return _read(path, partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC), streams)
 
 
-def _read(path: str, opened: Callable[[], int]) -> bytes | None:
+def _read(path: str, opener: Callable[[], int], streams: tuple[int, ...] = ()) -> bytes | None:
     try:
-        fd = opened()
+        fd = opener()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -125,7 +127,7 @@ def _read(path: str, opened: Callable[[], int]) -> bytes | None:
         kind = stat.S_IFMT(os.fstat(fd).st_mode)
         if kind == stat.S_IFDIR:
             raise BuildError(f"{path}: is a directory")
-        if kind not in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFCHR):
+        if kind != stat.S_IFREG and kind not in streams:
             raise BuildError(f"{path}: is not a file")
         return read_all(tarball.chunks(fd), path)
     finally:
