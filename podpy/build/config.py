@@ -11,6 +11,7 @@ import posixpath
 import time
 
 from podpy import files
+from podpy.build import ports
 from podpy.build.instructions import (
     Cmd,
     Entrypoint,
@@ -26,7 +27,6 @@ from podpy.build.instructions import (
     Volume,
     Workdir,
 )
-from podpy.errors import BuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
-_PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 class Draft:
@@ -219,25 +218,11 @@ def _maintainer(draft: Draft, it: Maintainer) -> str:
 
 
 def _expose(draft: Draft, it: Expose) -> str:
-    ports = dict(draft.config.get("ExposedPorts") or {})
+    found = dict(draft.config.get("ExposedPorts") or {})
     for text in it.ports:
-        ports.update({key: {} for key in exposed(text)})
-    draft.config["ExposedPorts"] = {key: {} for key in sorted(ports)}
+        found.update({key: {} for key in ports.keys(text)})
+    draft.config["ExposedPorts"] = {key: {} for key in sorted(found)}
     return f"EXPOSE {' '.join(it.ports)}"
-
-
-def exposed(text: str) -> list[str]:
-    """``80``, ``80-82/udp`` as the keys of ``ExposedPorts``."""
-    # A host's part, as in 127.0.0.1:80:8080/tcp, is for -p alone; docker drops it.
-    numbers, _, protocol = text.rpartition(":")[2].partition("/")
-    first, _, last = numbers.partition("-")
-    protocol = protocol.lower() or "tcp"
-    valid = first.isascii() and first.isdigit() and (not last or last.isdigit())
-    if not valid or protocol not in _PROTOCOLS or not 0 < int(first) <= int(last or first) < 65536:
-        raise BuildError(
-            f"EXPOSE {text}: not a port", hint="PORT, FIRST-LAST, with /tcp, /udp or /sctp"
-        )
-    return [f"{number}/{protocol}" for number in range(int(first), int(last or first) + 1)]
 
 
 def _volume(draft: Draft, it: Volume) -> str:

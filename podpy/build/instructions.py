@@ -10,8 +10,10 @@ lines joined, comments between them left out, heredocs not included.
 from __future__ import annotations
 
 from podpy import records
-from podpy.build import mount_flag, variables, words
+from podpy.build import mount_flag, ports, variables, words
 from podpy.build.diagnostics import DockerfileError, Location, Problem
+from podpy.errors import UsageError
+from podpy.kernel import signals
 from podpy.model import HealthCheck
 from podpy.records import record
 
@@ -354,7 +356,7 @@ def _expanded(instruction: Instruction, expander: variables.Expander) -> dict[st
             "mounts": tuple(read_mount(mount.text, word) for mount in instruction.mounts),
         }
     if isinstance(instruction, (Env, Label)):
-        return {"pairs": tuple((word(key), word(value)) for key, value in instruction.pairs)}
+        return {"pairs": tuple(_pair(instruction, pair, word) for pair in instruction.pairs)}
     if isinstance(instruction, Arg):
         return {
             "pairs": tuple(
@@ -363,14 +365,44 @@ def _expanded(instruction: Instruction, expander: variables.Expander) -> dict[st
             )
         }
     if isinstance(instruction, Expose):
-        return {"ports": tuple(p for port in instruction.ports for p in expander.words(port))}
+        found = tuple(p for port in instruction.ports for p in expander.words(port))
+        for port in found:
+            ports.keys(port)
+        return {"ports": found}
     if isinstance(instruction, Volume):
-        return {"paths": tuple(word(path) for path in instruction.paths)}
+        return {"paths": tuple(_path(path, word) for path in instruction.paths)}
+    if isinstance(instruction, StopSignal):
+        return {"signal": _signal(instruction.signal, word)}
     name = _SINGLE.get(instruction.word)
     return {name: word(getattr(instruction, name))} if name else {}
 
 
-_SINGLE = {"USER": "user", "WORKDIR": "path", "STOPSIGNAL": "signal"}
+_SINGLE = {"USER": "user", "WORKDIR": "path"}
+
+
+def _pair(
+    instruction: Env | Label, pair: tuple[str, str], expand: mount_flag.Expand
+) -> tuple[str, str]:
+    key = expand(pair[0])
+    if not key:
+        raise Problem(f"{instruction.word}: the name {pair[0]!a} is empty", at=pair[0])
+    return key, expand(pair[1])
+
+
+def _path(text: str, expand: mount_flag.Expand) -> str:
+    path = expand(text)
+    if not path:
+        raise Problem(f"VOLUME: the path {text!a} is empty", at=text)
+    return path
+
+
+def _signal(text: str, expand: mount_flag.Expand) -> str:
+    name = expand(text)
+    try:
+        signals.number(name)
+    except UsageError as error:
+        raise Problem(f"STOPSIGNAL: {error.message}", at=text, hint=error.hint) from None
+    return name
 
 
 def _expanded_copy(instruction: Copy | Add, expander: variables.Expander) -> dict[str, object]:
