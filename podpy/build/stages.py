@@ -188,7 +188,7 @@ class _StageRun:
 
     def _trigger(self, text: str) -> Instruction:
         """An ``ONBUILD`` of the base image, which errors place at the FROM."""
-        made = dockerfile.parse_one(text)
+        made = dockerfile.parse_one(text, f"ONBUILD of {self.stage.base}")
         if isinstance(made, _SHOWN):
             self._total += 1
         return made
