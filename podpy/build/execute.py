@@ -102,7 +102,8 @@ class _Worker:
         pipes = [os.pipe() for _ in range(3)]
         reading = [pipe[0] for pipe in pipes]
         writing = [pipe[1] for pipe in pipes]
-        self.pid = process.fork_child(lambda: _work(work, reading, writing))
+        parent = os.getpid()
+        self.pid = process.fork_child(lambda: _work(work, reading, writing, parent))
         for fd in writing:
             os.close(fd)
         self.answer, self.out, self.err = reading
@@ -115,19 +116,21 @@ class _Worker:
         process.wait(self.pid)
 
 
-def _work(work: Work, reading: list[int], writing: list[int]) -> int:
+def _work(work: Work, reading: list[int], writing: list[int], parent: int) -> int:
     """In the worker: not of the terminal's group, and gone when the coordinator is."""
     for fd in reading:
         os.close(fd)
     os.setsid()
     libc.prctl(libc.PR_SET_PDEATHSIG, _KILL)
+    if os.getppid() != parent:
+        return 1  # it died before we asked to be told
     wire = Wire(*writing)
     try:
         wire._send(("value", work.function(wire)))
     except PodpyError as error:
         kind = type(error).__name__
         wire._send(("failed", kind, error.message, error.hint, error.exit_code))
-    except OSError as error:
+    except Exception as error:
         wire._send(("failed", "BuildError", channel.describe(error), "", BuildError.exit_code))
     return 0
 
