@@ -77,7 +77,7 @@ def check(ctx: Context, options: BuildOptions) -> Checked:
     with build_context.prepare(ctx, options) as prepared:
         parsed = dockerfile.parse(prepared.dockerfile, prepared.dockerfile_name)
         given = build_request.arguments(options, os.environ)
-        ignored = prepared.ignore.excludes if prepared.ignore else None
+        ignored = prepared.ignore.hides if prepared.ignore else None
         return Checked(
             dockerfile=parsed,
             warnings=checks.check(parsed, given, ignored=ignored),

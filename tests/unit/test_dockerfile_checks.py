@@ -6,6 +6,7 @@ import pytest
 
 from podpy.build import checks, rules
 from podpy.build.dockerfile import parse
+from podpy.build.ignore import Ignore
 from podpy.build.rules import RULES, BaseImage
 from podpy.errors import BuildError, UsageError
 
@@ -147,6 +148,24 @@ def test_sources_that_an_ignore_file_excludes() -> None:
     found = checks.check(file, ignored=lambda path: path.split("/")[0] == "tmp")
     assert [one.location.first for one in found if one.rule == "CopyIgnoredFile"] == [2, 3]
     assert checks.check(file) == ()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "lines"),
+    [
+        (["dir"], [2]),
+        (["*"], [2, 3]),
+        (["dir", "!dir/file"], []),
+        (["*", "!other"], [2]),
+        (["**", "!dir"], [3]),
+        (["di?"], [2]),
+        ([], []),
+    ],
+)
+def test_directories_that_are_taken_back_in_part(patterns: list[str], lines: list[int]) -> None:
+    file = parse("FROM scratch\nCOPY dir /a\nCOPY other /b\nCOPY . /c\n")
+    found = checks.check(file, ignored=Ignore(patterns).hides)
+    assert [one.location.first for one in found] == lines
 
 
 def test_base_images_that_are_at_hand() -> None:
