@@ -28,7 +28,7 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
     "os": ("--os", "OS", "Build for this operating system."),
     "arch": ("--arch", "ARCH", "Build for this architecture."),
     "variant": ("--variant", "VARIANT", "Build for this variant of it."),
-    "all_platforms": ("--all-platforms", "", "Build for all platforms the base images have."),
+    "all_platforms": ("--all-platforms", "", "Not possible: name them with --platform."),
     "skip_unused_stages": ("--skip-unused-stages", "", "Leave out unneeded stages: by default."),
     "jobs": ("--jobs", "N", "Steps that may run at once (default: one per processor)."),
     "cpp_flag": ("--cpp-flag", "FLAG", "Flag for cpp(1), which reads Dockerfiles named *.in."),

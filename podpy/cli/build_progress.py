@@ -19,7 +19,6 @@ from podpy.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
     from typing import Any
 
     from podpy.build.model import Event
@@ -91,14 +90,9 @@ class View:
     def __enter__(self) -> View:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: Any) -> None:
         self.finish()
-        if value is not None and not isinstance(value, KeyboardInterrupt):
+        if exc[1] is not None and not isinstance(exc[1], KeyboardInterrupt):
             self.write("".join(f"{line}\n" for line in failure(self.trace)))
 
     def __call__(self, event: Event) -> None:
@@ -125,12 +119,15 @@ def colours() -> bool:
 
 
 class Quiet(View):
-    """Warnings, and what failed."""
+    """Nothing but what failed, and what was wrong before."""
 
     def __call__(self, event: Event) -> None:
         self.trace.take(event, time.monotonic())
-        if isinstance(event, Warned) and not event.step:
-            output.warning(event.text)
+
+    def __exit__(self, *exc: Any) -> None:
+        if exc[0] is not None:
+            tell_warnings(self.trace, self.write)
+        super().__exit__(*exc)
 
 
 class Plain(View):

@@ -32,6 +32,10 @@ _NEVER = {
     "runtime": _NO_RUNTIME,
     "runtime_flag": _NO_RUNTIME,
     "hooks_dir": ("hooks are an OCI runtime's, and podpy runs steps itself", ""),
+    "all_platforms": (
+        "podpy does not ask registries what a base image is there for",
+        "name the platforms: --platform linux/amd64,linux/arm64",
+    ),
     "compat_volumes": ("podpy keeps what RUN writes below a VOLUME, as docker does", ""),
     "layer_label": _NO_IMAGES,
     "save_stages": _NO_IMAGES,

@@ -186,13 +186,11 @@ def wanted_platforms(options: BuildOptions, env: Mapping[str, str]) -> tuple[Pla
     """The platforms to build for, each once; empty when only the host's is meant."""
     texts = listed(options.platform)
     parts = (options.os, options.arch, options.variant)
-    if options.all_platforms and (texts or any(parts)):
-        raise UsageError("--all-platforms cannot be used with --platform, --os or --arch")
     if texts and any(parts):
         raise UsageError("--platform cannot be used with --os, --arch or --variant")
     if any(parts):
         return (platforms.wanted("", *parts),)
-    if not texts and not options.all_platforms:
+    if not texts:
         texts = listed((env.get("DOCKER_DEFAULT_PLATFORM", ""),))
     found = [platforms.host() if text == "local" else platforms.wanted(text) for text in texts]
     return tuple(dict.fromkeys(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from podpy.build import dockerfile
+from podpy.build import checks, dockerfile
 from podpy.build.execute import Scheduler
 from podpy.build.model import Loaded, Warned
 from podpy.build.plan import PROXIES, Order, Plan
@@ -71,6 +71,7 @@ class _Building:
 
     def run(self) -> BuildResult:
         self._report(Loaded(name=self._dockerfile.name, lines=self._dockerfile.lines))
+        self._lint()
         scheduler = Scheduler(self._report, build_request.jobs(self._options))
         host = self._host(scheduler)
         delivery = Delivery(
@@ -93,6 +94,16 @@ class _Building:
         scheduler.run()
         self._tell_of_unused([one for one, _ in tasks])
         return delivery.run([(one, task.result) for one, task in tasks])
+
+    def _lint(self) -> None:
+        """What the rules say of the Dockerfile: warnings, errors where it asks for that."""
+        found = checks.check(
+            self._dockerfile, self._arguments, ignored=self._prepared.ignore.hides
+        )
+        for each in found:
+            text = f"{each.rule}: {each.message} (line {each.location.first})"
+            self._report(Warned(text=text))
+        checks.enforce(self._dockerfile, self._arguments, found)
 
     def _order(self, platform: Platform) -> Order:
         return Order(

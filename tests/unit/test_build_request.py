@@ -363,6 +363,7 @@ def test_limits_that_cannot_be(options: BuildOptions) -> None:
         ({"builder": "remote"}, "--builder remote"),
         ({"allow": ("network.host,security.insecure",)}, "--allow security.insecure"),
         ({"allow": ("all",)}, "--allow all"),
+        ({"all_platforms": True}, "--all-platforms"),
         ({"save_stages": True}, "--save-stages"),
         ({"layer_label": ("a=b",)}, "--layer-label"),
         ({"compat_volumes": True}, "--compat-volumes"),
