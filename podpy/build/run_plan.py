@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from podpy.build.bench import Bench
+    from podpy.build.cdi import Edits
     from podpy.build.inside import Upper
     from podpy.build.model import RunWork
     from podpy.build.mounts import Mounts
@@ -49,9 +50,9 @@ class Made:
 
 def make(
     work: RunWork, settings: Settings, bench: Bench, upper: Upper, mounts: Mounts,
-    *, argv: tuple[str, ...], env: tuple[str, ...],
+    *, argv: tuple[str, ...], env: tuple[str, ...], edits: Edits | None = None,
 ) -> Made:  # fmt: skip
-    """Everything that M and I need."""
+    """Everything that M and I need; ``edits`` are those of the instruction's devices."""
     directory, identity = bench.place(), os.urandom(32).hex()
     made = replace(
         _isolated(settings.template, settings.isolation, work.instruction.network),
@@ -59,7 +60,7 @@ def make(
         name=f"build-{identity[:12]}",
         hostname=HOSTNAME,
         argv=argv,
-        env=env,
+        env=(*env, *settings.template.env),  # devices' own
         user=work.user,
         working_dir=work.working_dir,
     )

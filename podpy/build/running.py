@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from podpy.build.bench import Bench
+    from podpy.build.cdi import Edits
     from podpy.build.execute import Wire
     from podpy.build.inside import Upper
     from podpy.build.instructions import Run
@@ -47,6 +48,7 @@ class Settings:
     instruction.  ``driver`` makes the driver of a record's network, with a
     directory for its use.  ``limits`` are settings of the step's cgroup.
     ``isolation`` is ``oci`` or ``chroot``.  ``stdin`` gives commands podpy's own.
+    ``allowed`` says which ``RUN --device`` are allowed: names, or ``*`` for all.
     """
 
     template: ContainerRecord
@@ -55,6 +57,7 @@ class Settings:
     limits: Mapping[str, str] = EMPTY
     isolation: str = "oci"
     stdin: bool = False
+    allowed: frozenset[str] = frozenset()
     secrets: Mapping[str, Secret] = EMPTY
     agents: Mapping[str, Agent] = EMPTY
 
@@ -130,13 +133,19 @@ def environment(work: RunWork, variables: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in found.items())
 
 
-def check(instruction: Run) -> None:
-    """Refuse what a rootless build cannot give."""
+def check(instruction: Run, settings: Settings) -> None:
+    """Refuse what a rootless build cannot give, and devices that the user has not allowed."""
     if instruction.security not in ("", "sandbox"):
         raise BuildError(
             f"RUN --security={instruction.security}: a rootless build has no privileges to give",
             hint="leave it out; single capabilities can be added: podpy build --cap-add",
         )
+    for device in instruction.devices:
+        if not settings.allowed & {device.name, "*"}:
+            raise BuildError(
+                f"RUN --device={device.name}: a Dockerfile gets no device that you have not allowed",
+                hint=f"podpy build --allow device={device.name}",
+            )
 
 
 # --- carrying it out ---------------------------------------------------------
@@ -146,7 +155,7 @@ def perform(
     work: RunWork, settings: Settings, bench: Bench, wire: Wire | None = None
 ) -> StepResult:
     """Run the command, unless its result is known; the new layer."""
-    check(work.instruction)
+    check(work.instruction, settings)
     quick = quick_key(work, settings, bench)
     keys = [quick] if quick else []
     if (found := bench.lookup(*keys)) is not None:
@@ -164,11 +173,14 @@ def perform(
 
 
 def _execute(work: RunWork, settings: Settings, bench: Bench, upper: Upper) -> None:
+    edits = _devices(work.instruction)
     with Mounts(work, settings, bench) as mounts:
         if document := _program(work.instruction):
             mounts.add_file(document)
         env = environment(work, mounts.variables)
-        made = run_plan.make(work, settings, bench, upper, mounts, argv=command(work), env=env)
+        made = run_plan.make(
+            work, settings, bench, upper, mounts, argv=command(work), env=env, edits=edits
+        )
         with open(os.devnull, "rb") as nothing:
             ended = step.run(
                 step.Step(
@@ -186,6 +198,22 @@ def _execute(work: RunWork, settings: Settings, bench: Bench, upper: Upper) -> N
     if ended.code:
         raise failure(command(work), ended.code)
     _clear(upper, ended.stubs)
+
+
+def _devices(instruction: Run) -> Edits | None:
+    """What the instruction's devices come to; those that are not there may be optional."""
+    if not instruction.devices:
+        return None
+    from podpy.build import cdi
+
+    found = cdi.Edits()
+    for device in instruction.devices:
+        edits = cdi.find(device.name)
+        if edits is not None:
+            found = found.joined(edits)
+        elif device.required:
+            raise cdi.missing(device.name)
+    return found
 
 
 def failure(words: Sequence[str], code: int) -> StepFailed:

@@ -85,7 +85,7 @@ class Forward:
         try:
             upstream = self._upstream(agent, f"{self.path}.agent")
             with _bound(directory, name) as listener:
-                self._pids.append(_fork(_Relay(listener, upstream).run))
+                self._pids.append(_fork(_Relay(listener, upstream).run, keeping=listener.fileno()))
         except BaseException:
             self.stop()
             raise
@@ -128,13 +128,14 @@ def _is_socket(path: str) -> bool:
         return False
 
 
-def _fork(function: Callable[[], None]) -> int:
-    """A child that the kernel kills with us, whose output is of no interest."""
+def _fork(function: Callable[[], None], *, keeping: int) -> int:
+    """A child that the kernel kills with us, with one descriptor of ours and no output."""
     parent = os.pidfd_open(os.getpid())
 
     def child() -> int:
         os.setsid()
         process.die_with(parent)
+        process.close_others((keeping,), first=3)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)

@@ -13,7 +13,7 @@ from podpy.runtime import network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from podpy.engine.build_options import BuildOptions
     from podpy.engine.build_request import Limits
@@ -31,7 +31,7 @@ def read(ctx: Context, options: BuildOptions) -> Settings:
     isolation = build_request.isolation(options.isolation, os.environ)
     asked = build_request.secrets(options.secret, os.environ)
     agents = build_request.agents(options.ssh, os.environ)
-    template = _template(ctx, options)
+    template = _with_devices(_template(ctx, options), options)
 
     def driver(record: ContainerRecord, directory: str) -> Network | None:
         return _driver(ctx, record, directory)
@@ -43,6 +43,7 @@ def read(ctx: Context, options: BuildOptions) -> Settings:
         limits=_settings(build_request.limits(options)),
         isolation=isolation,
         stdin=options.stdin,
+        allowed=frozenset(_allowed(options)),
         secrets={each.id: each for each in asked},
         agents={each.id: each for each in agents},
     )
@@ -107,7 +108,30 @@ def _template(ctx: Context, options: BuildOptions) -> ContainerRecord:
             )
         if wish.mount.type == "bind" and not os.path.exists(wish.mount.source):
             raise HostError(f"--volume: {wish.mount.source}: no such file or directory")
-    return replace(made.record, hostname="", working_dir="/")
+    return replace(made.record, hostname="", working_dir="/", env=())
+
+
+def _with_devices(template: ContainerRecord, options: BuildOptions) -> ContainerRecord:
+    """The devices that ``--device`` gives by a name of the Container Device Interface."""
+    named = [each for each in options.device if not each.startswith("/")]
+    if not named:
+        return template
+    from podpy.build import cdi
+
+    for name in named:
+        edits = cdi.find(name)
+        if edits is None:
+            raise cdi.missing(name)
+        template = edits.applied(template)
+    return template
+
+
+def _allowed(options: BuildOptions) -> Iterable[str]:
+    """``--allow device`` for all, ``--allow device=NAME`` for one."""
+    for word in build_request.listed(options.allow):
+        name, _, value = word.partition("=")
+        if name == "device":
+            yield value or "*"
 
 
 def _network(ctx: Context, wanted: str) -> str:
