@@ -16,7 +16,7 @@ import stat
 from urllib.parse import unquote, urlsplit
 
 from podpy import records
-from podpy.build import copying, git, remote, selection
+from podpy.build import copying, git, places, remote, selection
 from podpy.build.copying import Load, Opened
 from podpy.build.selection import Selector
 from podpy.errors import BuildError
@@ -81,7 +81,7 @@ class _Adding:
         self._open.clear()
 
     def _is_remote(self, source: str) -> bool:
-        return self._repositories[source] is not None or remote.is_url(source)
+        return self._repositories[source] is not None or places.is_url(source)
 
     def check_local(self) -> None:
         """Refuse or mention what means nothing for files of the context."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from podpy.build import places, remote, tarball
+from podpy.build import places
 from podpy.build.ignore import Ignore
 from podpy.build.model import Source
 from podpy.build.places import STDIN, Area, Request
@@ -92,7 +92,7 @@ def prepare(store: Store, request: Request) -> Prepared:
 def _default(files: Sequence[str]) -> str:
     """The context where none was named: the directory of the first Dockerfile, as podman has it."""
     for file in files:
-        if file != STDIN and not remote.is_url(file):
+        if file != STDIN and not places.is_url(file):
             return os.path.dirname(os.path.abspath(file))
     return "."
 
@@ -148,9 +148,11 @@ def _named_file(area: Area, place: Place, file: str) -> tuple[str, str, _Beside 
     path is the caller's.
     """
     if file == STDIN:
-        typed = places.read_all(tarball.chunks(area.request.stdin), "standard input")
+        typed = places.read_all(places.chunks(area.request.stdin), "standard input")
         return places.text_of(typed), NAMES[1], None
-    if remote.is_url(file):
+    if places.is_url(file):
+        from podpy.build import remote
+
         with remote.fetch_url(file, access=area.request.access) as download:
             return (
                 places.text_of(places.read_all(download.chunks(), file)),

@@ -11,7 +11,6 @@ import os
 import stat
 from functools import partial
 
-from podpy.build import git, remote, tarball
 from podpy.errors import BuildError
 from podpy.kernel import libc
 from podpy.records import EMPTY, record
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _LIMIT = 16 << 20
+_CHUNK = 1 << 20
 _IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -129,30 +129,42 @@ def _read(path: str, opener: Callable[[], int], streams: tuple[int, ...] = ()) -
             raise BuildError(f"{path}: is a directory")
         if kind != stat.S_IFREG and kind not in streams:
             raise BuildError(f"{path}: is not a file")
-        return read_all(tarball.chunks(fd), path)
+        return read_all(chunks(fd), path)
     finally:
         os.close(fd)
 
 
-def read_all(chunks: Iterator[bytes], what: str) -> bytes:
+def chunks(fd: int) -> Iterator[bytes]:
+    """What a descriptor gives, until its end."""
+    return iter(lambda: os.read(fd, _CHUNK), b"")
+
+
+def read_all(stream: Iterator[bytes], what: str) -> bytes:
     data = b""
-    for chunk in chunks:
+    for chunk in stream:
         data += chunk
         if len(data) > _LIMIT:
             raise BuildError(f"{what}: more than {_LIMIT} bytes, and no Dockerfile")
     return data
 
 
+def is_url(text: str) -> bool:
+    """Whether a text is an http(s) URL."""
+    return text.lower().startswith(("http://", "https://"))
+
+
 def open_place(area: Area, source: str) -> Place:
     """The place that a text means: an existing directory first."""
     if source == STDIN:
-        return _streamed(area, tarball.chunks(area.request.stdin), "standard input")
+        return _streamed(area, chunks(area.request.stdin), "standard input")
     if os.path.isdir(source):
         return Place(os.path.abspath(source))
+    from podpy.build import git, remote
+
     repository = git.parse(source)
     if repository is not None:
         return Place(check_out(area, repository), foreign=True)
-    if remote.is_url(source):
+    if is_url(source):
         with remote.fetch_url(source, access=area.request.access) as download:
             return _streamed(area, download.chunks(), remote.shown(source))
     if os.path.exists(source):
@@ -170,6 +182,8 @@ def text_of(data: bytes) -> str:
 
 def _streamed(area: Area, stream: Iterator[bytes], what: str) -> Place:
     """An archive, or a Dockerfile and no context at all; told by the first bytes."""
+    from podpy.build import tarball
+
     is_archive, whole = tarball.sniff(stream, what)
     if not is_archive:
         return Place(text=text_of(read_all(whole, what)), foreign=True)
@@ -180,6 +194,8 @@ def _streamed(area: Area, stream: Iterator[bytes], what: str) -> Place:
 
 def check_out(area: Area, repository: Repository) -> str:
     """The directory of a git repository that was asked for, checked out."""
+    from podpy.build import git
+
     request = area.request
     directory = area.directory()
     git.fetch_git(

@@ -63,11 +63,6 @@ class Download:
             yield data
 
 
-def is_url(text: str) -> bool:
-    """Whether a text is an http(s) URL."""
-    return text.lower().startswith(("http://", "https://"))
-
-
 def shown(url: str) -> str:
     """A URL for messages and records: without user name and password."""
     parts = urlsplit(url)

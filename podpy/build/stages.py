@@ -7,7 +7,7 @@ another stage is yielded, what only changes the configuration is done at once.
 from __future__ import annotations
 
 from podpy import records
-from podpy.build import adding, config, copying, dockerfile, instructions, running, workdir
+from podpy.build import config, copying, dockerfile, instructions, running, workdir
 from podpy.build.bench import Bench
 from podpy.build.config import Draft
 from podpy.build.execute import Work
@@ -273,10 +273,14 @@ class _StageRun:
         from_ = instruction.from_ if isinstance(instruction, Copy) else ""
         source = yield from self._source(from_)
         work = CopyWork(instruction=instruction, source=source, working_dir=self.draft.working_dir)
-        module = copying if isinstance(instruction, Copy) else adding
+        carry_out = copying.perform
+        if isinstance(instruction, Add):
+            from podpy.build import adding  # URLs and git: modules that few builds need
+
+            carry_out = adding.perform
 
         def perform(bench: Bench, wire: Wire) -> StepResult:
-            return module.perform(work, bench, wire)
+            return carry_out(work, bench, wire)
 
         yield from self._layer(instruction, config.copy_text(instruction), perform)
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 LIMITS = extract.Limits(size=1 << 38, entries=1 << 22)
-_CHUNK = 1 << 20
 
 
 class _Pieces(tar.Stream):
@@ -50,11 +49,6 @@ class _Disowned(tar.Reader):
 
 class _Extractor(extract.Extractor):
     layered = False
-
-
-def chunks(fd: int) -> Iterator[bytes]:
-    """What a descriptor gives, until its end."""
-    return iter(lambda: os.read(fd, _CHUNK), b"")
 
 
 def sniff(stream: Iterable[bytes], what: str) -> tuple[bool, Iterator[bytes]]:
