@@ -116,11 +116,29 @@ def printable(text: str) -> str:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """``did you mean X?`` for the known word nearest to one that is not, or nothing."""
-    import difflib
+    """``did you mean X?`` for the known word nearest to one that is not, or nothing.
 
-    near = difflib.get_close_matches(word.lower(), [name.lower() for name in known], 1, 0.6)
-    for name in known:
-        if near and name.lower() == near[0]:
-            return f"did you mean {name}?"
-    return ""
+    Near is one mistake in two characters, and two at most.
+    """
+    most = min(2, len(word) // 2)
+    near = [(_mistakes(word.lower(), name.lower(), most), name) for name in known]
+    count, name = min(near, default=(most + 1, ""))
+    return f"did you mean {name}?" if count <= most else ""
+
+
+def _mistakes(word: str, other: str, most: int) -> int:
+    """How many characters are missing, too many, wrong or swapped; more than ``most`` is enough."""
+    if abs(len(word) - len(other)) > most:
+        return most + 1
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(word, 1):
+        above = row
+        row = [i]
+        for j, right in enumerate(other, 1):
+            cost = min(row[-1] + 1, above[j] + 1, above[j - 1] + (left != right))
+            if i > 1 and j > 1 and left == other[j - 2] and right == word[i - 2]:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before = above
+    return row[-1]

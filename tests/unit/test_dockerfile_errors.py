@@ -253,10 +253,25 @@ def test_errors_of_later_steps_have_the_same_shape() -> None:
     assert file.error("x", Location(name="y")).message.startswith("y: x")
 
 
-def test_suggestions() -> None:
-    assert suggest("coppy", ("COPY", "ADD")) == "did you mean COPY?"
-    assert suggest("zzz", ("COPY", "ADD")) == ""
-    assert suggest("x", ()) == ""
+@pytest.mark.parametrize(
+    ("word", "known", "nearest"),
+    [
+        ("COPPY", ("COPY", "ADD"), "COPY"),
+        ("RNU", ("ENV", "RUN"), "RUN"),
+        ("cop", ("COPY",), "COPY"),
+        ("Copy", ("COPY",), "COPY"),
+        ("PAHT", ("PATH", "PWD"), "PATH"),
+        ("heltchek", ("HEALTHCHECK", "HEALTCHECK"), "HEALTCHECK"),
+        ("heltchek", ("HEALTHCHECK",), ""),
+        ("A", ("B",), ""),
+        ("AB", ("AC",), "AC"),
+        ("zzz", ("COPY", "ADD"), ""),
+        ("x", (), ""),
+        ("", ("a",), ""),
+    ],
+)
+def test_suggestions(word: str, known: tuple[str, ...], nearest: str) -> None:
+    assert suggest(word, known) == (f"did you mean {nearest}?" if nearest else "")
 
 
 # --- whatever comes ----------------------------------------------------------
