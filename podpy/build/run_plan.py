@@ -64,6 +64,8 @@ def make(
         user=work.user,
         working_dir=work.working_dir,
     )
+    if edits is not None:
+        made = edits.applied(made)
     return Made(record=made, plan=_plan(made, bench, upper, mounts, directory), directory=directory)
 
 

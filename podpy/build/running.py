@@ -143,7 +143,7 @@ def check(instruction: Run, settings: Settings) -> None:
     for device in instruction.devices:
         if not settings.allowed & {device.name, "*"}:
             raise BuildError(
-                f"RUN --device={device.name}: a Dockerfile gets no device that you have not allowed",
+                f"RUN --device={device.name}: a Dockerfile gets no device without your leave",
                 hint=f"podpy build --allow device={device.name}",
             )
 
