@@ -74,10 +74,10 @@ def _isolated(template: ContainerRecord, isolation: str, wanted: str) -> Contain
     if wanted in ("none", "host"):
         template = replace(template, network=NetworkMode(kind=wanted), networks=())
     if isolation != "chroot":
-        return template
+        return _without_settings(template, "net.") if wanted == "host" else template
     # For hosts that allow nothing but user and mount namespaces.
     return replace(
-        template,
+        _without_settings(template, ""),
         network=NetworkMode(kind="host"),
         networks=(),
         pid_mode="host",
@@ -85,6 +85,12 @@ def _isolated(template: ContainerRecord, isolation: str, wanted: str) -> Contain
         uts_mode="host",
         cgroup_mode="host",
     )
+
+
+def _without_settings(made: ContainerRecord, prefix: str) -> ContainerRecord:
+    """Without the sysctls of a namespace that is the host's now."""
+    kept = {name: made.sysctls[name] for name in made.sysctls if not name.startswith(prefix)}
+    return replace(made, sysctls=kept)
 
 
 def _namespaces(made: ContainerRecord) -> spec.Namespaces:
