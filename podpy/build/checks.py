@@ -71,15 +71,15 @@ def check(
     arguments: Mapping[str, str] = EMPTY,
     *,
     ignored: Callable[[str], bool] | None = None,
-    images: Callable[[str, str], BaseImage | None] | None = None,
+    images: Callable[[str], BaseImage | None] | None = None,
 ) -> tuple[LintWarning, ...]:
     """Everything that the rules say, in the order of the lines.
 
     ``arguments`` are the build arguments.  ``ignored`` says that an ignore file
     keeps a path of the context, with all below it, out of the build.
-    ``images`` answers for a base image and a platform (empty: the target's), or
-    ``None`` when it is not at hand; then its environment is unknown and an
-    unset variable is told only when it looks like a misspelt one.
+    ``images`` answers for a base image, or ``None`` when it is not at hand; then
+    its environment is unknown and an unset variable is told only when it looks
+    like a misspelt one.
     """
     run = Checker(dockerfile, arguments, ignored, images)
     wanted = settings(dockerfile, arguments)

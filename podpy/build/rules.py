@@ -39,7 +39,6 @@ RULES = {
     "ExposeProtoCasing": "protocols in EXPOSE are written in lower case",
     "FromAsCasing": "AS is written in the case of its FROM",
     "FromPlatformFlagConstDisallowed": "FROM --platform with a constant builds for one platform",
-    "InvalidBaseImagePlatform": "the base image is of the platform that is built",
     "InvalidDefaultArgInFrom": "the defaults of global ARGs make a valid image name",
     "InvalidDefinitionDescription": "a comment right above FROM or ARG begins with its name",
     "JSONArgsRecommended": "CMD and ENTRYPOINT are JSON lists; a shell would not pass on signals",
@@ -87,7 +86,6 @@ class BaseImage:
 
     environment: tuple[str, ...] = ()
     has_shell: bool = False
-    platform: str = ""
 
 
 def warning(rule: str, message: str, location: Location) -> LintWarning:
@@ -128,7 +126,7 @@ class Checker:
         dockerfile: Dockerfile,
         arguments: Mapping[str, str],
         ignored: Callable[[str], bool] | None,
-        images: Callable[[str, str], BaseImage | None] | None,
+        images: Callable[[str], BaseImage | None] | None,
     ) -> None:
         self.file = dockerfile
         self.arguments = arguments
@@ -226,8 +224,8 @@ class Checker:
             message = f"with defaults alone, {stage.base!a} is {base!a}, no image name"
             self.tell("InvalidDefaultArgInFrom", message, stage)
 
-    def _from(self, stage: Stage, given: Mapping[str, str]) -> tuple[str, str]:
-        """The base and the platform expanded."""
+    def _from(self, stage: Stage, given: Mapping[str, str]) -> str:
+        """The base expanded."""
         expander = Expander(given, escape=self.file.escape)
         base = self._expand(stage.base, expander)
         of_platform = Expander(given, escape=self.file.escape)
@@ -243,13 +241,12 @@ class Checker:
             if name not in known:
                 hint = _in_brackets(suggest(name, [*known, *given]))
                 self.tell("UndefinedArgInFrom", f"{name!a} is not declared{hint}", stage)
-        return base, platform
+        return base
 
     # --- stages ---
 
     def _stage(self, stage: Stage, given: Mapping[str, str]) -> None:
-        base, platform = self._from(stage, given)
-        scope = self._base(stage, base, platform)
+        scope = self._base(self._from(stage, given))
         last: dict[str, Instruction] = {}
         for instruction in stage.instructions:
             if isinstance(instruction, (Cmd, Entrypoint, Healthcheck)):
@@ -266,21 +263,18 @@ class Checker:
         if stage.name:
             self.scopes[stage.name] = scope
 
-    def _base(self, stage: Stage, base: str, platform: str) -> Scope:
+    def _base(self, base: str) -> Scope:
         if base.lower() in self.scopes:
             return self.scopes[base.lower()].child()
         scope = Scope({"PATH": ""})
         if base == "scratch":
             return scope
-        image = self.images(base, platform) if self.images else None
+        image = self.images(base) if self.images else None
         if image is None:
             scope.base_known = False
             return scope
         scope.values.update(item.partition("=")[::2] for item in image.environment)
         scope.has_shell = image.has_shell
-        if platform and image.platform and image.platform != platform:
-            message = f"{base} is of platform {image.platform}, not {platform}"
-            self.tell("InvalidBaseImagePlatform", message, stage)
         return scope
 
     def _argument(self, instruction: Arg, scope: Scope, given: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ import os
 from podpy.build import checks, dockerfile
 from podpy.build.instructions import Arg, Run
 from podpy.build.plan import Order, Plan
-from podpy.engine import build_context, build_request, platforms
+from podpy.engine import build_context, build_lint, build_request, platforms
 from podpy.records import record
 
 TYPE_CHECKING = False
@@ -77,10 +77,11 @@ def check(ctx: Context, options: BuildOptions) -> Checked:
     with build_context.prepare(ctx, options) as prepared:
         parsed = dockerfile.parse(prepared.dockerfile, prepared.dockerfile_name)
         given = build_request.arguments(options, os.environ)
-        ignored = prepared.ignore.hides if prepared.ignore else None
         return Checked(
             dockerfile=parsed,
-            warnings=checks.check(parsed, given, ignored=ignored),
+            warnings=build_lint.check(
+                ctx, parsed, given, ignore=prepared.ignore, named=prepared.named
+            ),
             is_error=checks.settings(parsed, given).error,
         )
 
