@@ -14,7 +14,7 @@ from podpy.records import EMPTY, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from podpy.build.dockerfile import Dockerfile, Stage
     from podpy.build.instructions import Instruction
@@ -33,7 +33,8 @@ class Order:
     """What is asked of a build, for one platform.
 
     ``arguments`` are the build arguments, ``native`` the host's platform;
-    ``base`` replaces the image of the first ``FROM`` (``--from``).
+    ``base`` replaces the image of the first ``FROM`` (``--from``), and the named
+    contexts ``named`` replace stages of their names.
     """
 
     dockerfile: Dockerfile
@@ -42,6 +43,7 @@ class Order:
     target: str = ""
     arguments: Mapping[str, str] = EMPTY
     base: str = ""
+    named: Container[str] = ()
 
 
 def platform_arguments(order: Order) -> dict[str, str]:
@@ -106,6 +108,8 @@ class Plan:
 
     def stage_before(self, name: str, index: int) -> int | None:
         """The stage that a name or number means in stage ``index``; None when it means no stage."""
+        if name in self.order.named:
+            return None
         named = [s.index for s in self.dockerfile.stages[:index] if s.name.lower() == name.lower()]
         if named:
             return named[-1]

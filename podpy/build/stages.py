@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from podpy.build.bench import Afar
     from podpy.build.context import NamedContext
+    from podpy.build.diagnostics import Location
     from podpy.build.dockerfile import Stage
     from podpy.build.execute import Scheduler, Task, Wire
     from podpy.build.instructions import Instruction
@@ -151,12 +152,16 @@ class _StageRun:
     def _begin(self) -> Flow:
         name = self.plan.base(self.stage)
         before = self.plan.stage_before(name, self.stage.index)
+        named = self.host.named.get(name)
         if before is not None:
             built: Built = yield self.build.stage(before)
             self.draft, self.layers = built.draft.copy(), list(built.layers)
             self.arguments, self.base = dict(built.arguments), built.base
-        elif name == "scratch" and name not in self.host.named:
+        elif name == "scratch" and named is None:
             self.draft = Draft.scratch(self.plan.order.platform)
+        elif named is not None and named.kind == "directory":
+            self.draft = Draft.scratch(self.plan.order.platform)
+            yield from self._copy(_all_of(name, self.stage.location))
         else:
             platform = self.plan.platform_text(self.stage) or str(self.plan.order.platform)
             self.base = yield from self._image(name, platform, f"FROM {name}", position=True)
@@ -390,6 +395,12 @@ def instantly(title: Started, *, cached: bool = False) -> Finished:
 
 def _tree(layers: tuple[StepResult, ...]) -> Tree:
     return Tree(layers=tuple(layer.diff_id for layer in layers))
+
+
+def _all_of(name: str, location: Location) -> Copy:
+    """``FROM`` a named context that is a directory: its files, in one layer on nothing."""
+    said = f"COPY --from={name} / /"
+    return Copy(location=location, original=said, sources=("/",), destination="/", from_=name)
 
 
 def _with_arguments(said: str, arguments: Mapping[str, str]) -> str:
