@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import os
 
-from podpy.engine import build_context, build_outputs, build_publish, build_request, platforms
-from podpy.errors import UsageError
+from podpy.build.model import Warned
+from podpy.engine import (
+    build_changes,
+    build_context,
+    build_outputs,
+    build_publish,
+    build_request,
+    platforms,
+)
+from podpy.errors import PodpyError, UsageError
 from podpy.model import Descriptor
 from podpy.records import EMPTY, record, replace
 
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from podpy.build.model import StepResult
+    from podpy.build.model import Report, StepResult
     from podpy.build.stages import Build, Built
     from podpy.engine.attesting import Wanted
     from podpy.engine.build_options import BuildOptions
@@ -63,8 +71,10 @@ class Delivery:
         begun: float,
         timestamp: int | None,
         uses_cache: bool,
+        report: Report,
     ) -> None:
         self._ctx = ctx
+        self._report = report
         self._options = options
         self._pins = pins
         self._begun = begun
@@ -74,6 +84,11 @@ class Delivery:
         noted = build_outputs.annotated(self._outputs)
         self._options = replace(options, annotation=(*options.annotation, *noted))
         self._caches = build_outputs.caches(options.cache_to, "--cache-to")
+
+    def check(self, platforms: int) -> None:
+        """Refuse what the result of a build for that many platforms has no place for."""
+        has_index = platforms > 1 or self._attestations_asked() is not None
+        build_changes.check(self._options, has_index=has_index)
 
     def run(self, done: Done) -> BuildResult:
         """Deliver the targets, one for each platform."""
@@ -244,7 +259,12 @@ class Delivery:
         for build, built in done:
             layers += build.every_layer() if place.complete else built.layers
         registry = build_context.registry(self._options)
-        build_cache_export.write(self._ctx, self._pins, place, layers, registry)
+        try:
+            build_cache_export.write(self._ctx, self._pins, place, layers, registry)
+        except (PodpyError, OSError) as error:
+            if not place.ignore_error:
+                raise
+            self._report(Warned(text=f"--cache-to {place.place}: {error}"))
 
 
 def _plain(layer: StepResult) -> Descriptor | None:

@@ -31,6 +31,8 @@ _ATTRIBUTES = {
 }
 #: What is so in any case; the opposite cannot be had.
 _ALWAYS = {"force-compression": False, "store": True, "rewrite-timestamp": True}
+# What BuildKit has to be asked for and podpy's caches are anyway.
+_ALWAYS_OF_CACHES = {"registry": ("oci-mediatypes", "image-manifest")}
 _OTHER_CACHES = ("gha", "s3", "azblob")
 
 
@@ -61,7 +63,6 @@ class CachePlace:
     place: str = ""
     complete: bool = False
     ignore_error: bool = False
-    attributes: Mapping[str, str] = EMPTY
 
 
 def outputs(options: BuildOptions) -> tuple[Output, ...]:
@@ -208,12 +209,14 @@ def _cache(text: str, option: str) -> CachePlace:
         raise UsageError(f"{option} {text!r}: mode must be min or max")
     ignore_error = _truth(given, "ignore-error", option)
     given.pop("ignore-error", "")
+    for name, value in given.items():
+        if value != "true" or name not in _ALWAYS_OF_CACHES.get(kind, ()):
+            raise UsageError(f"{option} {text!r}: {name}={value} cannot be honoured")
     return CachePlace(
         kind=kind,
         place=os.path.abspath(place) if kind == "local" else place,
         complete=mode == "max",
         ignore_error=ignore_error,
-        attributes=given,
     )
 
 

@@ -147,7 +147,6 @@ def put(
 
     ``main`` is the image that a command of this host means by the name.
     """
-    build_changes.check(options, has_index=len(made) > 1 or bool(attestations))
     for one in made:
         blobs = ((layer.diff_id, layer.blob) for layer in one.layers if layer.blob is not None)
         committing.make_durable(ctx.store, blobs)

@@ -13,6 +13,7 @@ from podpy.build.stages import Build, Host
 from podpy.engine import (
     build_context,
     build_delivery,
+    build_lint,
     build_request,
     build_settings,
     platforms,
@@ -81,8 +82,10 @@ class _Building:
             begun=time.time(),
             timestamp=self._timestamp,
             uses_cache=host.uses_cache,
+            report=self._report,
         )
         asked = build_request.wanted_platforms(self._options, os.environ) or (platforms.host(),)
+        delivery.check(len(asked))
         tasks = []
         for platform in asked:
             label = str(platform) if len(asked) > 1 else ""
@@ -97,8 +100,12 @@ class _Building:
 
     def _lint(self) -> None:
         """What the rules say of the Dockerfile: warnings, errors where it asks for that."""
-        found = checks.check(
-            self._dockerfile, self._arguments, ignored=self._prepared.ignore.hides
+        found = build_lint.check(
+            self._ctx,
+            self._dockerfile,
+            self._arguments,
+            ignore=self._prepared.ignore,
+            named=self._prepared.named,
         )
         for each in found:
             text = f"{each.rule}: {each.message} (line {each.location.first})"
@@ -113,6 +120,7 @@ class _Building:
             target=self._options.target,
             arguments=self._arguments,
             base=self._options.from_,
+            named=self._prepared.named,
         )
 
     def _host(self, scheduler: Scheduler) -> Host:

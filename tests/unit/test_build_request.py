@@ -215,8 +215,8 @@ def test_agents_that_are_not_there(text: str) -> None:
             [Output(kind="oci", destination="/o"), Output(kind="image", push=True)],
         ),
         (
-            BuildOptions(output=("type=image,name=x,push=true,compression=zstd",)),
-            [Output(kind="image", names=("x",), push=True, attributes={"compression": "zstd"})],
+            BuildOptions(output=("type=image,name=x,push=true,compression=gzip",)),
+            [Output(kind="image", names=("x",), push=True, attributes={"compression": "gzip"})],
         ),
         (BuildOptions(output=("type=cacheonly",)), []),
         (BuildOptions(output=("dest=/d",)), [Output(kind="local", destination="/d")]),
@@ -248,7 +248,17 @@ def test_caches() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["type=gha", "type=s3,region=x", "type=local", "type=local,dest=/d", "type=inline", ""]
+    "text",
+    [
+        "type=gha",
+        "type=s3,region=x",
+        "type=local",
+        "type=local,dest=/d",
+        "type=inline",
+        "",
+        "type=registry,ref=a,compression=zstd",
+        "type=registry,ref=a,image-manifest=false",
+    ],
 )
 def test_caches_that_podpy_has_not(text: str) -> None:
     assert refused(build_outputs.caches, (text,), "--cache-from").startswith("--cache-from")
