@@ -8,17 +8,17 @@ from __future__ import annotations
 import time
 
 from podpy import files, records
-from podpy.errors import Ambiguous, NotFound, UsageError
+from podpy.errors import Ambiguous, ImageError, NotFound, UsageError
 from podpy.registry import reference as references
 from podpy.registry import shortnames
 from podpy.storage import content, events, manifests, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from podpy.engine.context import Context
-    from podpy.model import Image
+    from podpy.model import Image, Platform
     from podpy.paths import Store
     from podpy.storage.names import Name
 
@@ -31,6 +31,28 @@ def find(ctx: Context, name: str) -> Image:
     Raises :class:`NotFound` (``image not known``) or :class:`Ambiguous`.
     """
     return manifests.load(ctx.store, find_name(ctx, name))
+
+
+def find_for(ctx: Context, name: str, asked: Platform) -> Image:
+    """The image of a name for a platform; :class:`NotFound` when the store has another one.
+
+    What was built for several platforms is here for all of them.
+    """
+    from podpy.engine import platforms
+    from podpy.storage import indexes
+
+    found = find_name(ctx, name)
+    entries = indexes.entries(ctx.store, found)
+    if entries:
+        try:
+            chosen = platforms.choose(entries, asked)
+        except ImageError:
+            raise NotFound(f"{name}: image not known for the platform {asked}") from None
+        return manifests.load(ctx.store, indexes.named(ctx.store, found, chosen))
+    image = manifests.load(ctx.store, found)
+    if not platforms.fits(image.platform, asked):
+        raise NotFound(f"{name}: image not known for the platform {asked}")
+    return image
 
 
 def find_name(ctx: Context, text: str) -> Name:
@@ -111,9 +133,21 @@ def _by_id(store: Store, prefix: str) -> Name | None:
     for name in names.read_all(store):
         if name.image.startswith(prefix) or content.hex_of(name.manifest.digest) == prefix:
             found.setdefault(name.image, name)
+        for other in _siblings(store, name):
+            if other.image.startswith(prefix) or content.hex_of(other.manifest.digest) == prefix:
+                found.setdefault(other.image, other)
     if len(found) > 1:
         raise Ambiguous(f"{prefix}: {len(found)} images have an id that starts like this")
     return next(iter(found.values()), None)
+
+
+def _siblings(store: Store, name: Name) -> Iterable[Name]:
+    """The images for other platforms that came with one that was made here."""
+    if not name.made or name.index is None:
+        return ()
+    from podpy.storage import indexes
+
+    return indexes.siblings(store, name)
 
 
 def image_name(text: str) -> str:

@@ -40,16 +40,14 @@ def find(ctx: Context, options: ContainerOptions, progress: Progress | None) -> 
 def _local(ctx: Context, options: ContainerOptions) -> Image | NotFound:
     """The image in the store, if it is for the platform asked for."""
     try:
-        image = images.find(ctx, options.image)
-    except NotFound as error:
-        return error
-    if options.platform or options.os or options.arch or options.variant:
+        if not (options.platform or options.os or options.arch or options.variant):
+            return images.find(ctx, options.image)
         from podpy.engine import platforms
 
         asked = platforms.wanted(options.platform, options.os, options.arch, options.variant)
-        if not platforms.fits(image.platform, asked):
-            return NotFound(f"{options.image}: image not known for the platform {asked}")
-    return image
+        return images.find_for(ctx, options.image, asked)
+    except NotFound as error:
+        return error
 
 
 def _pull(ctx: Context, options: ContainerOptions, policy: str, progress: Progress | None) -> str:

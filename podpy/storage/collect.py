@@ -15,15 +15,13 @@ import os
 from podpy import files
 from podpy.errors import ImageError, StoreError
 from podpy.records import replace
-from podpy.storage import content, manifests, names, packed, staging
+from podpy.storage import content, indexes, manifests, names, packed, staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from podpy.model import Descriptor
     from podpy.paths import Store
-    from podpy.storage.names import Name
 
 
 class Pins:
@@ -70,7 +68,7 @@ def _named(store: Store) -> tuple[set[str], set[str]]:
             blobs.add(content.hex_of(name.index.digest))
         blobs.add(content.hex_of(name.manifest.digest))
         blobs.add(name.image)
-        for manifest in (name.manifest, *_siblings(store, name)):
+        for manifest in (name.manifest, *indexes.entries(store, name)):
             try:
                 image = manifests.load(store, replace(name, manifest=manifest))
             except (ImageError, StoreError):
@@ -79,17 +77,6 @@ def _named(store: Store) -> tuple[set[str], set[str]]:
             blobs.update(content.hex_of(layer.digest) for layer in image.layers)
             layers.update(content.hex_of(diff_id) for diff_id in image.diff_ids)
     return blobs, layers
-
-
-def _siblings(store: Store, name: Name) -> tuple[Descriptor, ...]:
-    """The manifests for other platforms that came with a name that was made here."""
-    if not name.made or name.index is None:
-        return ()
-    try:
-        data = content.read_blob(store, name.index.digest)
-        return manifests.index_entries(manifests.parse(data, "image index"))
-    except (ImageError, StoreError):
-        return ()
 
 
 def _cached(store: Store) -> tuple[set[str], set[str]]:
