@@ -40,7 +40,7 @@ def load(ctx: Context, path: str = "", *, platform: str = "") -> tuple[Loaded, .
         found = archives.images(source)
         if not found:
             raise ImageError(f"load {path}: the archive holds no image")
-        loaded = tuple(_load_one(importer, source, packed, wanted) for packed in found)
+        loaded = tuple(load_one(importer, source, packed, wanted) for packed in found)
     for one in loaded:
         events.image(ctx.store, "load", one.id, ", ".join(one.names))
     return loaded
@@ -59,7 +59,8 @@ def _open_file(path: str) -> int:
         raise NotFound(f"{path}: {error.strerror}") from None
 
 
-def _load_one(importer: Importer, source: Archive, packed: Packed, wanted: Platform) -> Loaded:
+def load_one(importer: Importer, source: Archive, packed: Packed, wanted: Platform) -> Loaded:
+    """Bring in one image of an archive, with the names it has there."""
     if packed.manifest is not None:
         image = _load_layout(importer, source, packed, packed.manifest, wanted)
     elif packed.legacy == "dir":
@@ -78,14 +79,14 @@ def _load_layout(
     importer: Importer, source: Archive, packed: Packed, entry: Descriptor, wanted: Platform
 ) -> Image:
     """An image of an OCI layout; of an index, the manifest for a platform."""
-    data = _verified(source, archives.blob_member(entry.digest), entry)
+    data = verified(source, archives.blob_member(entry.digest), entry)
     document = manifests.parse(data, f"manifest {entry.digest}")
     kind = manifests.media_type(document, entry.media_type)
     index = None
     if kind in manifests.INDEX_TYPES:
         index = importer.put_index(data, kind)
         chosen = platforms.choose(manifests.index_entries(document), wanted)
-        data = _verified(source, archives.blob_member(chosen.digest), chosen)
+        data = verified(source, archives.blob_member(chosen.digest), chosen)
         document = manifests.parse(data, f"manifest {chosen.digest}")
         kind = manifests.media_type(document, chosen.media_type)
     return _load_manifest(
@@ -113,7 +114,7 @@ def _load_manifest(
     """``member`` says where the archive has a blob, by digest."""
     document = manifests.parse(data, "manifest")
     about = manifests.config_descriptor(document)
-    config = _verified(source, member(about.digest), about)
+    config = verified(source, member(about.digest), about)
     fields = manifests.parse(config, f"image config {about.digest}", content.CONFIG_LIMIT)
     blobs, diff_ids = manifests.layer_descriptors(document), manifests.diff_ids(fields)
     if len(blobs) != len(diff_ids):
@@ -123,7 +124,7 @@ def _load_manifest(
     return importer.publish(names, data, kind, config, index=index)
 
 
-def _verified(source: Archive, member: str, descriptor: Descriptor) -> bytes:
+def verified(source: Archive, member: str, descriptor: Descriptor) -> bytes:
     """A small member with the size and the digest that its descriptor promises."""
     import hashlib
 

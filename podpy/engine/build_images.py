@@ -5,7 +5,7 @@ from __future__ import annotations
 from podpy import files
 from podpy.build.model import StepResult
 from podpy.build.stages import Base
-from podpy.engine import images, platforms
+from podpy.engine import build_layouts, images, platforms
 from podpy.engine.progress import Progress
 from podpy.errors import NotFound
 from podpy.storage import content, layers
@@ -30,15 +30,18 @@ class Images:
 
     def find(self, reference: str, platform: str, fetched: bool) -> Base | None:
         """The image in the store, if the policy is content with it; ``fetched`` says it is new."""
-        if not fetched and self._policy in ("always", "newer"):
+        asked = platforms.wanted(platform)
+        name = reference
+        if build_layouts.is_layout(reference):
+            name = build_layouts.image_id(self._ctx, reference, asked)
+        elif not fetched and self._policy in ("always", "newer"):
             return None
         try:
-            image = images.find(self._ctx, reference)
+            image = images.find(self._ctx, name)
         except NotFound:
-            if self._policy == "never":
+            if self._policy == "never" and name == reference:
                 raise
             return None
-        asked = platforms.wanted(platform)
         if not platforms.fits(image.platform, asked):
             if fetched or self._policy == "never":
                 raise NotFound(f"{reference}: image not known for the platform {asked}")
@@ -67,6 +70,9 @@ class Images:
 
     def fetch(self, reference: str, platform: str, wire: Wire) -> None:
         """Pull an image; for a worker, because pulling runs threads."""
+        if build_layouts.is_layout(reference):
+            build_layouts.bring(self._ctx, reference, platforms.wanted(platform))
+            return
         from podpy.engine import transfer
 
         options = transfer.PullOptions(
