@@ -55,6 +55,22 @@ class Dockerfile:
 def parse(text: str, name: str = "Dockerfile") -> Dockerfile:
     """A Dockerfile's text; ``name`` is what messages call the file."""
     source = lines.read(text, name)
+    try:
+        return _parsed(source)
+    except DockerfileError as error:
+        syntax = source.directives.get("syntax", "")
+        if _is_foreign(syntax):
+            error.hint = f"the file is written in the language {syntax}; podpy reads Dockerfiles"
+        raise
+
+
+def _is_foreign(syntax: str) -> bool:
+    """Whether ``# syntax=`` names a frontend that is none of docker/dockerfile's, or a mirror."""
+    image = syntax.split(" ")[0].partition("@")[0].rpartition("/")[2].partition(":")[0]
+    return image not in ("", "dockerfile", "dockerfile-upstream")
+
+
+def _parsed(source: lines.Source) -> Dockerfile:
     arguments: list[Arg] = []
     stages: list[tuple[grammar.From, list[Instruction]]] = []
     for statement, instruction in _instructions(source):
@@ -66,14 +82,16 @@ def parse(text: str, name: str = "Dockerfile") -> Dockerfile:
             arguments.append(instruction)
         else:
             problem = Problem(
-                f"{instruction.word} before the first FROM", at=statement.word,
+                f"{instruction.word} before the first FROM",
+                at=statement.word,
                 hint="a Dockerfile begins with FROM; only ARG may come before it",
-            )  # fmt: skip
+            )
             raise source.error(problem, statement.location)
     if not stages:
-        raise DockerfileError("no FROM in it", location=Location(name=name), hint=_NO_STAGE)
+        location = Location(name=source.name)
+        raise DockerfileError("no FROM in it", location=location, hint=_NO_STAGE)
     return Dockerfile(
-        name=name,
+        name=source.name,
         lines=source.lines,
         syntax=source.directives.get("syntax", ""),
         escape=source.escape,
@@ -131,6 +149,6 @@ def _stage(index: int, begin: grammar.From, instructions: list[Instruction]) -> 
 def _gap(statement: lines.Statement) -> LintWarning:
     return LintWarning(
         rule="NoEmptyContinuation",
-        message=f"Empty continuation line found in: {statement.text}",
+        message=f"empty lines within {statement.word.upper()}",
         location=statement.location,
     )

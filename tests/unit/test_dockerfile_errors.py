@@ -240,6 +240,23 @@ def test_one_instruction_and_no_more(text: str, reason: str) -> None:
     assert "ONBUILD of image" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("syntax", "is_foreign"),
+    [
+        ("docker/dockerfile:1", False),
+        ("docker/dockerfile:1.7-labs", False),
+        ("docker/dockerfile-upstream:master", False),
+        ("mirror.example:5000/docker/dockerfile@sha256:00", False),
+        ("dockerfile", False),
+        ("example/other-language:1", True),
+        ("r2d4/mockerfile", True),
+    ],
+)
+def test_files_in_other_languages(syntax: str, is_foreign: bool) -> None:
+    error = error_of(f"# syntax={syntax}\napiVersion: v1\n")
+    assert (syntax in error.hint) == is_foreign
+
+
 def test_errors_of_later_steps_have_the_same_shape() -> None:
     file = parse("FROM a\nCOPY b /c\n", "x/Containerfile")
     where = file.stages[0].instructions[0].location
