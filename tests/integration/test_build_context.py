@@ -26,6 +26,7 @@ from podpy.paths import Store
 from support import polling
 from support.fake_registry import Answer, FakeServer
 from support.git import ENVIRONMENT, GitServer
+from support.podpy import Podpy
 
 Prepare = Callable[..., Prepared]
 DOCKERFILE = "FROM scratch\nCOPY a /\n"
@@ -571,3 +572,110 @@ def test_a_download_that_breaks_off_is_begun_again(store: Store, web: FakeServer
     cuts += [1, 1, 1]
     with pytest.raises(BuildError, match="broke off"):
         remote.fetch_url(f"{web.url}/y")
+
+
+# --- through the command ---------------------------------------------------------------
+
+
+def built(podpy: Podpy, *arguments: object, **options: object) -> str:
+    """Build quietly; the image's id."""
+    return podpy("build", "-q", *arguments, **options).text  # type: ignore[arg-type]
+
+
+def shows(podpy: Podpy, image: str, *command: str) -> str:
+    return podpy("run", "--rm", "--network", "none", image, *command).text
+
+
+def test_every_form_of_one_context_gives_one_image(
+    podpy: Podpy, busybox: str, tree: Path, server: GitServer, web: FakeServer
+) -> None:
+    text = f"FROM {busybox}\nCOPY . /ctx/\n"
+    repository = server.repository("r")
+    for place in (tree, repository.path):
+        (place / "Dockerfile").write_text(text)
+        (place / "a").write_text("a")
+        for name in ("Dockerfile", "a"):
+            (place / name).chmod(0o644)
+        place.chmod(0o755)
+    repository.commit()
+    body = gzip.compress(tar({"Dockerfile": text, "a": "a"}))
+    serve(web, {"/ctx.tar.gz": body})
+    epoch = ("--timestamp", "1000000", "--no-cache")
+    images = {
+        built(podpy, *epoch, tree),
+        built(podpy, *epoch, "-f", "-", tree, input=text.encode()),
+        built(podpy, *epoch, f"{web.url}/ctx.tar.gz"),
+        built(podpy, *epoch, f"{server.url}/r.git"),
+        built(podpy, *epoch, f"file://{repository.path}"),
+        built(podpy, *epoch, "-", input=body),
+    }
+    assert len(images) == 1
+    assert podpy.staging() == []
+
+
+def test_an_ignored_directory_is_not_looked_into(podpy: Podpy, busybox: str, tree: Path) -> None:
+    (tree / "Dockerfile").write_text(f"FROM {busybox}\nCOPY . /ctx/\n")
+    (tree / ".dockerignore").write_text("closed\n**/*.log\n!keep.log\n")
+    for name in ("x.log", "keep.log", "closed/y"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text(name)
+    (tree / "closed").chmod(0)
+    try:
+        image = built(podpy, tree)
+    finally:
+        (tree / "closed").chmod(0o700)
+    found = shows(podpy, image, "find", "/ctx", "-type", "f").split()
+    assert sorted(found) == [
+        f"/ctx/{name}" for name in (".dockerignore", "Dockerfile", "a", "keep.log")
+    ]
+    (tree / "Dockerfile").write_text(f"FROM {busybox}\nCOPY closed /x\n")
+    assert "not found" in podpy.fails("build", tree).stderr
+
+
+def test_an_unchanged_context_is_a_cached_build(podpy: Podpy, busybox: str, tree: Path) -> None:
+    (tree / "Dockerfile").write_text(f"FROM {busybox}\nCOPY . /ctx/\n")
+    (tree / ".dockerignore").write_text("noise\n")
+    first = built(podpy, tree)
+    (tree / "noise").write_text("ignored")
+    os.utime(tree / "a", ns=(5, 5))
+    assert built(podpy, tree) == first
+    (tree / "a").write_text("b")
+    second = built(podpy, tree)
+    assert second != first and shows(podpy, second, "cat", "/ctx/a") == "b"
+    (tree / "a").chmod(0o600)
+    assert built(podpy, tree) not in (first, second)
+
+
+def test_named_contexts_of_a_build(
+    podpy: Podpy, busybox: str, tree: Path, directory: Path, server: GitServer
+) -> None:
+    other = directory / "other"
+    (other / "sub").mkdir(parents=True)
+    for name in ("f", "secret", "sub/g"):
+        (other / name).write_text(name)
+    (other / ".dockerignore").write_text("secret\n")
+    server.repository("r").commit({"dir/h": "of git"})
+    podpy("save", "-q", "--format", "oci-dir", "-o", directory / "layout", busybox)
+    (tree / "Dockerfile").write_text(
+        f"FROM {busybox} AS replaced\nRUN false\n"
+        "FROM rootfs AS files\n"
+        "FROM layout\n"
+        "COPY --from=replaced / /replaced\n"
+        "COPY --from=files /sub /files\n"
+        "COPY --from=code . /code\n"
+        "RUN --mount=from=rootfs,target=/m ls /m > /seen\n"
+    )
+    image = built(
+        podpy,
+        "--build-context", f"replaced={other}",
+        "--build-context", f"rootfs={other}",
+        "--build-context", f"code={server.url}/r.git#:dir",
+        "--build-context", f"layout=oci-layout://{directory}/layout",
+        "--network", "none",
+        tree,
+    )  # fmt: skip
+    found = shows(podpy, image, "sh", "-c", "find /replaced /files /code -type f | sort; cat /seen")
+    assert found.split() == [
+        "/code/h", "/files/g", "/replaced/.dockerignore", "/replaced/f", "/replaced/sub/g",
+        "f", "sub",
+    ]  # fmt: skip
