@@ -66,7 +66,7 @@ def parse(text: str, name: str = "Dockerfile") -> Dockerfile:
 
 def _is_foreign(syntax: str) -> bool:
     """Whether ``# syntax=`` names a frontend that is none of docker/dockerfile's, or a mirror."""
-    image = syntax.split(" ")[0].partition("@")[0].rpartition("/")[2].partition(":")[0]
+    image = syntax.partition(" ")[0].partition("@")[0].rpartition("/")[2].partition(":")[0]
     return image not in ("", "dockerfile", "dockerfile-upstream")
 
 
