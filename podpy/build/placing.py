@@ -70,7 +70,7 @@ def walk(
                 followed += 1
                 if not target or followed > _MOST_LINKS:
                     why = "too many links" if target else "not a directory"
-                    raise BuildError(f"destination {path}: {part} is {why}") from None
+                    raise BuildError(f"{path}: {part} is {why}") from None
                 if target.startswith("/"):
                     while len(trail) > 1:
                         os.close(trail.pop())

@@ -160,11 +160,11 @@ class Selector:
 
     def pick(self, source: str, path: str) -> Pick:
         """What a path without wildcards leads to, links followed."""
-        _, real = self._resolve(source, path)
+        _, real = self._resolve(path or source, path)
         name = posixpath.basename(path)
         entry = self._list_one(real, name, self._exclude.root())
         if entry is None:
-            raise _missing(source)
+            raise _missing(path or source)
         return source, name, real, None, entry
 
     def _resolve(self, source: str, path: str) -> tuple[os.stat_result, str]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 
 from podpy.build.model import StepResult
+from podpy.build.placing import walk
 from podpy.errors import BuildError
-from podpy.kernel import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.build.bench import Bench
-
-_IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
-_PATH = libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def key(path: str, bench: Bench) -> str:
@@ -34,23 +31,12 @@ def perform(path: str, bench: Bench) -> StepResult:
 
 
 def _make(root: int, path: str) -> None:
-    done = ""
-    for name in path.strip("/").split("/"):
-        done = f"{done}/{name}"
-        if name:
-            _make_one(root, done, name, path)
-
-
-def _make_one(root: int, path: str, name: str, whole: str) -> None:
-    """One directory on the way, where it is missing; symbolic links are followed in the root."""
+    """Every directory on the way, where it is missing; links are followed inside the root."""
     try:
-        try:
-            os.close(libc.openat2(root, path, _PATH, resolve=_IN_ROOT))
-        except FileNotFoundError:
-            parent = libc.openat2(root, os.path.dirname(path), _PATH, resolve=_IN_ROOT)
-            try:
-                os.mkdir(name, 0o755, dir_fd=parent)
-            finally:
-                os.close(parent)
+        os.close(walk(root, path, _make_one)[0])
     except OSError as error:
-        raise BuildError(f"WORKDIR {whole}: {path}: {error.strerror}") from None
+        raise BuildError(f"WORKDIR {path}: {error.strerror}") from None
+
+
+def _make_one(parent: int, name: str) -> None:
+    os.mkdir(name, 0o755, dir_fd=parent)
