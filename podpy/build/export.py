@@ -17,15 +17,16 @@ from podpy.build import inside
 from podpy.build.model import Tree
 from podpy.errors import BuildError
 from podpy.records import record
-from podpy.storage import diff, single, staging
+from podpy.storage import diff, overlay, single, staging
 from podpy.storage.copying import copy_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from podpy.paths import Store
     from podpy.storage.overlay import Driver
+    from podpy.storage.single import Recorded
 
 _O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -72,7 +73,8 @@ def to_archive(
     timestamp: int | None = None,
 ) -> None:
     """Write root file systems to a descriptor as one tar archive."""
-    _with_roots(store, driver, roots, partial(_pack, out, roots, timestamp))
+    owners = [single.of_layers(overlay.lower_directories(store, root.layers)) for root in roots]
+    _with_roots(store, driver, roots, partial(_pack, out, roots, owners, timestamp))
 
 
 def _with_roots(store: Store, driver: Driver, roots: Sequence[Root], function: object) -> None:
@@ -84,10 +86,16 @@ def _with_roots(store: Store, driver: Driver, roots: Sequence[Root], function: o
         staging.remove_tree(place)
 
 
-def _pack(out: int, roots: Sequence[Root], timestamp: int | None, *sources: int) -> None:
+def _pack(
+    out: int,
+    roots: Sequence[Root],
+    owners: Sequence[Mapping[str, Recorded]],
+    timestamp: int | None,
+    *sources: int,
+) -> None:
     archive = diff.Trees(out, timestamp=timestamp)
-    for root, source in zip(roots, sources, strict=True):
-        archive.add_tree(source, root.name)
+    for root, source, known in zip(roots, sources, owners, strict=True):
+        archive.add_tree(source, root.name, known)
     archive.finish()
 
 

@@ -14,7 +14,7 @@ from podpy.build.model import StepResult
 from podpy.errors import StoreError
 from podpy.kernel import process, userns
 from podpy.records import record
-from podpy.storage import committing, copying, overlay, staging
+from podpy.storage import committing, copying, overlay, single, staging
 from podpy.storage.below import OPAQUE, OPAQUE_XATTRS, WHITEOUT, is_marked, is_whiteout
 
 TYPE_CHECKING = False
@@ -75,6 +75,7 @@ def _join(trees: Sequence[str], place: str) -> int:
         with _Joining() as copy:
             copy.directory(source, target)
         os.close(source)
+    single.carry(trees[::-1], place, f"{os.path.dirname(place)}/{single.LEDGER}")
     return 0
 
 

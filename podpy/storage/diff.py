@@ -318,9 +318,7 @@ class _Layer(Stream):
 
     def _special(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
         owner = status.st_uid, status.st_gid
-        recorded = self._owners.get(status.st_ino)
-        if recorded is None and self._creator and not self._below.has(path):
-            recorded = self._creator
+        recorded = self._owner_of_special(path, status)
         if recorded:
             owner = recorded
             self._record(path, status, owner)
@@ -336,6 +334,12 @@ class _Layer(Stream):
             device = os.major(status.st_rdev), os.minor(status.st_rdev)
         self._member(path, kind, mode, owner, self.time(status), link=link, device=device)
         self._stamp(directory, name)
+
+    def _owner_of_special(self, path: bytes, status: os.stat_result) -> tuple[int, int] | None:
+        recorded = self._owners.get(status.st_ino)
+        if recorded is None and self._creator and not self._below.has(path):
+            return self._creator
+        return recorded
 
     def _known(self, fd: int, names: Sequence[str]) -> Recorded | None:
         """What is recorded with a file or directory; what is new there gets its creator."""
@@ -381,12 +385,24 @@ class Trees(_Layer):
         super().__init__(out, Below(()), timestamp, dotted=False, owners={})
         self._times = None
         self._prefix = b""
+        self._by_path: dict[bytes, Recorded] = {}
 
-    def add_tree(self, root: int, prefix: str = "") -> None:
-        """Add what a directory has, below a directory of the archive if one is named."""
+    def add_tree(
+        self, root: int, prefix: str = "", owners: Mapping[str, Recorded] | None = None
+    ) -> None:
+        """Add what a directory has, below a directory of the archive if one is named.
+
+        ``owners`` are those of links and FIFOs by path (:func:`podpy.storage.single.of_layers`).
+        """
         self._prefix = os.fsencode(prefix)
+        below = f"{prefix}/" if prefix else ""
+        self._by_path = {os.fsencode(below + path): who for path, who in (owners or {}).items()}
         self._links.clear()
         self._walk(os.open(".", _O_DIR, dir_fd=root))
+
+    def _owner_of_special(self, path: bytes, status: os.stat_result) -> tuple[int, int] | None:
+        who = self._by_path.get(path)
+        return (who.uid, who.gid) if who else None
 
     def _root(self, fd: int) -> _Directory:
         status, path = os.fstat(fd), self._prefix

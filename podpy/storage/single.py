@@ -22,12 +22,15 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 OWNER = "user.podpy.owner"  # UID:GID, or UID:GID:KIND:MAJOR:MINOR with KIND b or c
 LEDGER = "owners"  # beside an upper directory
 RECORDS = "records.json"  # beside a layer's tree
 CREATOR = 0  # instead of an inode in a ledger: who all that is new belongs to
+_LINKS = ("symlink", "fifo")
+_BENEATH = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS
 _ORIGINS = ("user.overlay.origin", "user.fuseoverlayfs.origin")
 _KINDS = {"b": "block", "c": "character"}
 _MAX_ID = 0xFFFFFFFE
@@ -155,9 +158,8 @@ class Ledger:
 
     def _status(self, path: str) -> os.stat_result | None:
         flags = libc.O_PATH | os.O_NOFOLLOW
-        resolve = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS
         try:
-            found = libc.openat2(self._changes, path, flags, resolve=resolve)
+            found = libc.openat2(self._changes, path, flags, resolve=_BENEATH)
         except OSError:
             return None
         try:
@@ -171,25 +173,70 @@ def of_layers(layers: Sequence[str]) -> dict[str, Recorded]:
 
     ``layers`` are their trees, topmost first, as overlayfs lists them.
     """
-    found: dict[str, Recorded] = {}
-    for tree in reversed(layers):
-        known = _records(f"{os.path.dirname(tree)}/{RECORDS}")
-        # What a layer brings anew belongs to whom that layer says.
-        found = {path: who for path, who in found.items() if not os.path.lexists(f"{tree}/{path}")}
-        found |= known
-    return found
-
-
-def _records(path: str) -> dict[str, Recorded]:
-    try:
-        values = files.read_json(path)
-    except FileNotFoundError:
-        return {}
     return {
-        each["path"]: Recorded(uid=each["uid"], gid=each["gid"])
-        for each in values
-        if each["type"] in ("symlink", "fifo")
+        path: Recorded(uid=each["uid"], gid=each["gid"])
+        for path, each in _by_path(layers).items()
+        if each["type"] in _LINKS
     }
+
+
+def carry(layers: Sequence[str], target: str, ledger: str) -> None:
+    """Take what layers record by path into ``target``, a tree that was made of them.
+
+    ``layers`` are their trees, topmost first.  Owners go into ``ledger``; device
+    nodes, which no tree has, become files that stand for them.
+    """
+    changes = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    book = Ledger(ledger, changes)
+    for path, each in _by_path(layers).items():
+        place, _, name = path.rpartition("/")
+        try:
+            parent = libc.openat2(
+                changes, place or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=_BENEATH
+            )
+        except OSError:
+            continue  # deleted by a layer above
+        try:
+            if each["type"] in _LINKS:
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                book.add(path, status, each["uid"], each["gid"])
+            else:
+                _make_node(parent, name, each)
+        except (FileExistsError, FileNotFoundError):
+            continue
+        finally:
+            os.close(parent)
+    book.close()
+    os.close(changes)
+
+
+def _make_node(parent: int, name: str, each: Mapping[str, Any]) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+    made = os.open(name, flags, 0o600, dir_fd=parent)
+    try:
+        set_node(
+            made, block=each["type"] == "block", device=os.makedev(each["major"], each["minor"])
+        )
+        set_owner(made, each["uid"], each["gid"])
+        os.fchmod(made, each["mode"])
+        os.utime(made, ns=(each["mtime"], each["mtime"]))
+    finally:
+        os.close(made)
+
+
+def _by_path(layers: Sequence[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for tree in reversed(layers):
+        # What a layer brings anew, or deletes, is as that layer says.
+        found = {
+            path: each for path, each in found.items() if not os.path.lexists(f"{tree}/{path}")
+        }
+        try:
+            values = files.read_json(f"{os.path.dirname(tree)}/{RECORDS}")
+        except FileNotFoundError:
+            continue
+        found |= {each["path"]: each for each in values}
+    return found
 
 
 def read_ledger(path: str) -> dict[int, tuple[int, int]]:
