@@ -19,6 +19,7 @@ from podpy import records
 from podpy.build import copying, git, places, remote, selection
 from podpy.build.copying import Load, Opened
 from podpy.build.selection import Selector
+from podpy.build.ssh import Forward
 from podpy.errors import BuildError
 
 TYPE_CHECKING = False
@@ -69,6 +70,7 @@ class _Adding:
         self._bench = bench
         self._wire = wire
         self._open: list[int] = []
+        self._forward: Forward | None = None
         self._repositories = {s: repository_of(s) for s in self._instruction.sources}
         self.is_remote = any(map(self._is_remote, self._instruction.sources))
 
@@ -79,6 +81,8 @@ class _Adding:
         for fd in self._open:
             os.close(fd)
         self._open.clear()
+        if self._forward is not None:
+            self._forward.stop()
 
     def _is_remote(self, source: str) -> bool:
         return self._repositories[source] is not None or places.is_url(source)
@@ -122,7 +126,10 @@ class _Adding:
             return ("checksum", checksum) if checksum else None
         wanted = self._wanted(repository)
         commit = git.resolve(
-            repository, self._bench.place(), header=self._header(repository), agent=self._agent
+            repository,
+            self._bench.place(),
+            header=self._header(repository),
+            agent=self._agent(repository),
         )
         if not commit:
             return None
@@ -185,7 +192,7 @@ class _Adding:
             self._bench.place(),
             keep_git_dir=bool(self._instruction.keep_git_dir),
             header=self._header(repository),
-            agent=self._agent,
+            agent=self._agent(repository),
         )
         root = self._opened(directory)
         selector = Selector(root, exclude=self._instruction.exclude)
@@ -218,9 +225,14 @@ class _Adding:
 
     # --- credentials ---------------------------------------------------------
 
-    @property
-    def _agent(self) -> str:
-        return self._work.agent
+    def _agent(self, repository: Repository) -> str:
+        """The socket of the build's ssh agent, for a repository that is reached by ssh."""
+        agent = self._work.agent
+        if agent is None or repository.origin:
+            return ""
+        if self._forward is None:
+            self._forward = Forward(agent, self._bench.place(), "agent")
+        return self._forward.path
 
     def _secret(self, name: str) -> str | None:
         return self._work.secret(name) if self._work.secret is not None else None

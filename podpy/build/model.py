@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from podpy.build.ignore import Ignore
     from podpy.build.instructions import Add, Copy, Run
+    from podpy.build.ssh import Agent
     from podpy.errors import PodpyError
 
 
@@ -48,14 +49,14 @@ class CopyWork:
     """One COPY or ADD, its variables expanded.  ``working_dir`` is the stage's.
 
     ``secret`` answers the build's secrets that ADD may need (``GIT_AUTH_TOKEN``,
-    ``HTTP_AUTH_TOKEN_<host>`` …), ``agent`` is the socket of an ssh agent.
+    ``HTTP_AUTH_TOKEN_<host>`` …), ``agent`` is what ``--ssh default`` means.
     """
 
     instruction: Copy | Add
     source: Source
     working_dir: str = "/"
     secret: Callable[[str], str | None] | None = None
-    agent: str = ""
+    agent: Agent | None = None
 
 
 @record

@@ -6,6 +6,8 @@ another stage is yielded, what only changes the configuration is done at once.
 
 from __future__ import annotations
 
+import os
+
 from podpy import records
 from podpy.build import config, copying, dockerfile, instructions, running, workdir
 from podpy.build.bench import Bench
@@ -283,11 +285,18 @@ class _StageRun:
             from podpy.build import adding  # URLs and git: modules that few builds need
 
             carry_out = adding.perform
+            agent = self.host.settings.agents.get("default")
+            work = records.replace(work, secret=self._secret, agent=agent)
 
         def perform(bench: Bench, wire: Wire) -> StepResult:
             return carry_out(work, bench, wire)
 
         yield from self._layer(instruction, config.copy_text(instruction), perform)
+
+    def _secret(self, name: str) -> str | None:
+        """A secret of the build as text."""
+        found = self.host.settings.secrets.get(name)
+        return os.fsdecode(found.read()).strip() if found else None
 
     def _workdir(self, instruction: Workdir) -> Flow:
         said = self.draft.apply(instruction)
