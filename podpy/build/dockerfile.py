@@ -4,6 +4,10 @@ The language is that of the published Dockerfile reference with its behaviour
 in BuildKit where the reference is silent.  Nothing here reads files, images or
 the environment; a text that breaks the rules raises
 :class:`~podpy.build.diagnostics.DockerfileError` and nothing else.
+
+Where podpy differs from BuildKit on purpose: CMD and ENTRYPOINT with nothing after
+them are errors, a trigger of ONBUILD is read when it is written, ``<<`` within
+``$((…))`` is no heredoc, and lines may have any length.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ when the target needs it, directly or through another one.
 from __future__ import annotations
 
 from podpy.build import variables
-from podpy.build.diagnostics import DockerfileError, Problem
+from podpy.build.diagnostics import Problem
 from podpy.build.instructions import Copy, Run
 from podpy.errors import BuildError
 from podpy.records import EMPTY, record
@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
+    from podpy.build.diagnostics import DockerfileError
     from podpy.build.dockerfile import Dockerfile, Stage
     from podpy.build.instructions import Instruction
     from podpy.model import Platform
@@ -88,8 +89,9 @@ class Plan:
         try:
             return variables.expand(text, known, escape=self.dockerfile.escape)
         except Problem as problem:
-            lines = self.dockerfile.lines[where.location.first - 1 : where.location.last]
-            raise DockerfileError.of(problem, where.location, lines) from None
+            raise self.dockerfile.error(
+                problem.reason, where.location, at=problem.at, hint=problem.hint
+            ) from None
 
     def _target(self) -> int:
         wanted, stages = self.order.target, self.dockerfile.stages
@@ -130,9 +132,7 @@ class Plan:
 
     def error(self, where: Instruction | Stage, reason: str, at: str = "") -> DockerfileError:
         """An error at an instruction."""
-        location = where.location
-        lines = self.dockerfile.lines[location.first - 1 : location.last]
-        return DockerfileError(reason, location=location, lines=lines, at=at)
+        return self.dockerfile.error(reason, where.location, at=at)
 
     def needed_at_once(self, stage: Stage) -> Iterable[int]:
         """The stages that a stage needs and that can begin with it."""

@@ -55,6 +55,7 @@ RULES = {
     "WorkdirRelativePath": "a relative WORKDIR depends on what the base image has",
 }
 
+# That they are defined is what matters to the rules, not what they are.
 _PREDEFINED = {
     **{f"{side}{part}": value
        for side in ("BUILD", "TARGET")
@@ -63,20 +64,10 @@ _PREDEFINED = {
     "TARGETSTAGE": "default",
 }  # fmt: skip
 
-_SECRETS = frozenset(
-    [
-        "apikey",
-        "auth",
-        "credential",
-        "credentials",
-        "key",
-        "password",
-        "pword",
-        "passwd",
-        "secret",
-        "token",
-    ]
-)
+_SECRETS = frozenset((
+    "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret",
+    "token",
+))  # fmt: skip
 _NO_SECRETS = frozenset(("public", "file", "version"))
 
 

@@ -134,10 +134,12 @@ def _target(plan: Plan, stage: Stage) -> Target:
 
 
 def _description(comments: Iterable[str], name: str) -> str:
-    """The comment above an instruction, when it begins with the name of what is described."""
-    text = " ".join(comments)
-    first, _, rest = text.partition(" ")
-    return rest if name and first == name else ""
+    """What the first comment line above an instruction that begins with the name says."""
+    for comment in comments:
+        first, _, rest = comment.partition(" ")
+        if name and first == name:
+            return rest
+    return ""
 
 
 def _needed(plan: Plan, index: int) -> set[int]:
