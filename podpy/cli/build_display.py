@@ -12,8 +12,8 @@ import sys
 import time
 
 from podpy.build.model import Warned
-from podpy.cli.build_progress import View, colours, tell_warnings, to_stderr
 from podpy.cli.build_text import amount, columns, cut, one_line
+from podpy.cli.build_view import View, colours, tell_warnings, to_stderr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

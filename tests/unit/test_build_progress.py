@@ -20,7 +20,10 @@ import pytest
 from podpy.build.model import Failed, Finished, Loaded, Output, Started, Transfer, Warned
 from podpy.cli import build_progress, build_text
 from podpy.cli.build_display import Display, Line, fitting
+from podpy.cli.build_json import RawJson
+from podpy.cli.build_plain import Plain
 from podpy.cli.build_steps import Trace, title
+from podpy.cli.build_view import Quiet, View
 from podpy.errors import BuildError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +104,7 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 def test_plain_lines(clock: list[float]) -> None:
     log = Log()
-    with build_progress.Plain(log) as view:
+    with Plain(log) as view:
         view(Started(step=1, text="[internal] load build definition from Dockerfile"))
         view(Transfer(step=1, text="transferring dockerfile", current=120, total=120))
         view(Finished(step=1, seconds=0.02))
@@ -132,7 +135,7 @@ def test_plain_lines(clock: list[float]) -> None:
 
 def test_plain_lets_one_step_speak_at_a_time(clock: list[float]) -> None:
     log = Log()
-    with build_progress.Plain(log) as view:
+    with Plain(log) as view:
         view(run_step(1, "RUN a"))
         view(run_step(2, "RUN b"))
         for number in range(3):
@@ -147,7 +150,7 @@ def test_plain_lets_one_step_speak_at_a_time(clock: list[float]) -> None:
 
 def test_plain_gives_the_word_to_another_when_one_is_silent(clock: list[float]) -> None:
     log = Log()
-    with build_progress.Plain(log) as view:
+    with Plain(log) as view:
         view(run_step(1, "RUN sleep"))
         view(run_step(2, "RUN talk"))
         clock[0] += 1.5
@@ -157,7 +160,7 @@ def test_plain_gives_the_word_to_another_when_one_is_silent(clock: list[float]) 
 
 def test_progress_of_a_transfer_is_told_by_twentieths(clock: list[float]) -> None:
     log = Log()
-    with build_progress.Plain(log) as view:
+    with Plain(log) as view:
         view(Started(step=1, text="[internal] load build context"))
         for current in range(0, 1_000_001, 1000):
             clock[0] += 0.001
@@ -169,7 +172,7 @@ def test_progress_of_a_transfer_is_told_by_twentieths(clock: list[float]) -> Non
 FAILING = "FROM busybox\n# comment\nRUN echo hi; \\\n    false\nCMD x\n"
 
 
-def fail(view: build_progress.View) -> None:
+def fail(view: View) -> None:
     error = BuildError('process "/bin/sh -c false" did not complete: exit code 1')
     view(Loaded(name="Dockerfile", lines=tuple(FAILING.splitlines())))
     view(run_step(1, "RUN echo hi; false"))
@@ -180,7 +183,7 @@ def fail(view: build_progress.View) -> None:
 
 def test_what_failed_is_shown_with_its_output_and_its_lines(clock: list[float]) -> None:
     log = Log()
-    with pytest.raises(BuildError), build_progress.Plain(log) as view:
+    with pytest.raises(BuildError), Plain(log) as view:
         fail(view)
     assert log.text.splitlines()[2:] == [
         '#1 ERROR: process "/bin/sh -c false" did not complete: exit code 1',
@@ -201,12 +204,12 @@ def test_what_failed_is_shown_with_its_output_and_its_lines(clock: list[float]) 
 
 def test_quiet_shows_what_failed_and_nothing_else() -> None:
     log = Log()
-    with build_progress.Quiet(log) as view:
+    with Quiet(log) as view:
         view(run_step(1))
         view(Output(step=1, stream=1, data=b"hi\n"))
         view(Finished(step=1, seconds=0.1))
     assert log.text == ""
-    with pytest.raises(BuildError), build_progress.Quiet(log) as view:
+    with pytest.raises(BuildError), Quiet(log) as view:
         fail(view)
     assert " > [build 2/3]" in log.text
     assert ">>> RUN" in log.text
@@ -214,7 +217,7 @@ def test_quiet_shows_what_failed_and_nothing_else() -> None:
 
 def test_a_cancelled_step_is_no_failure(clock: list[float]) -> None:
     log = Log()
-    with pytest.raises(BuildError), build_progress.Plain(log) as view:
+    with pytest.raises(BuildError), Plain(log) as view:
         view(run_step(1, "RUN slow"))
         view(run_step(2, "RUN bad"))
         view(Failed(step=2, error=BuildError("exit code 1"), seconds=0.1))
@@ -226,7 +229,7 @@ def test_a_cancelled_step_is_no_failure(clock: list[float]) -> None:
 
 def test_warnings_come_at_the_end() -> None:
     log = Log()
-    with build_progress.Plain(log) as view:
+    with Plain(log) as view:
         view(Warned(text="FromAsCasing: 'as' and 'FROM' differ (line 1)"))
         view(run_step(1))
         view(Warned(text="slow file system", step=1))
@@ -245,7 +248,7 @@ def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NO_COLOR", value)
         monkeypatch.setattr(time, "monotonic", lambda: 1.0)
         log = Log()
-        with build_progress.Plain(log) as view:
+        with Plain(log) as view:
             view(run_step(1))
             view(Output(step=1, stream=1, data=b"\x1b[31mred\n"))
         assert log.text.splitlines()[-1] == expected
@@ -301,7 +304,7 @@ def test_a_log_file_for_each_platform(tmp_path: Path) -> None:
 
 def test_rawjson_is_a_status_on_each_line() -> None:
     log = Log()
-    with build_progress.RawJson(log) as view:
+    with RawJson(log) as view:
         view(run_step(1))
         view(Output(step=1, stream=2, data=b"\xff\n"))
         view(Transfer(step=1, text="sha256:abc", current=5, total=10))
@@ -325,7 +328,7 @@ def test_rawjson_is_a_status_on_each_line() -> None:
 
 def test_rawjson_tells_errors_in_json_alone() -> None:
     log = Log()
-    with pytest.raises(BuildError), build_progress.RawJson(log) as view:
+    with pytest.raises(BuildError), RawJson(log) as view:
         fail(view)
     last = [json.loads(line) for line in log.text.splitlines()][-1]
     assert "exit code 1" in last["vertexes"][0]["error"]
