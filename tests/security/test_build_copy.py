@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support import images
-from support.builds import BASE, Builder, outside, texts
+from support.built_trees import BASE, Builder, outside, texts
 from support.fake_registry import Answer, FakeServer
 from support.git import GitServer
 from support.podpy import Podpy
