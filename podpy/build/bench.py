@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from podpy.build import cache, inside
+from podpy.build import cache, inside, leftovers
 from podpy.build.model import StepResult
 from podpy.storage import committing, staging
 
@@ -96,7 +96,7 @@ class Bench:
 
     def place(self) -> str:
         """A fresh staging directory, gone with the bench."""
-        path = staging.create(self.store, "build")
+        path = staging.create(self.store, leftovers.KIND)
         self._places.append(path)
         return path
 

@@ -184,7 +184,7 @@ def _execute(work: RunWork, settings: Settings, bench: Bench, upper: Upper) -> N
         with open(os.devnull, "rb") as nothing:
             ended = step.run(
                 step.Step(
-                    id=made.record.id,
+                    id=os.path.basename(made.directory),
                     plan=made.plan,
                     streams=(0 if settings.stdin else nothing.fileno(), work.out, work.err),
                     network=settings.driver(made.record, made.directory),

@@ -1,8 +1,9 @@
 """``builder prune`` and ``buildx du``: what builds keep, and making room.
 
-Two kinds of things are kept: results of steps (``regular``: records that name a
-layer) and cache mounts (``exec.cachemount``: directories of ``RUN --mount=type=cache``).
-A layer that an image has too takes no room of its own: it is *shared*.
+Kept are results of steps (``regular``: records that name a layer), cache mounts
+(``exec.cachemount``: directories of ``RUN --mount=type=cache``), downloads
+(``source.http``) and the digests of contexts' files (``source.local``).  A layer
+that an image has too takes no room of its own: it is *shared*.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import time
 from contextlib import suppress
 
-from podpy.build import cache, cache_mounts
+from podpy import files
+from podpy.build import cache, cache_mounts, leftovers, remote, scan
 from podpy.engine import image_removal, values
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, PodpyError, StoreError, UsageError
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 REGULAR = "regular"
 MOUNT = "exec.cachemount"
+DOWNLOAD = "source.http"
+DIGESTS = "source.local"
+KINDS = (REGULAR, MOUNT, DOWNLOAD, DIGESTS)
 FILTERS = (
     "description", "id", "immutable", "inuse", "mutable", "private", "shared", "type", "until",
     "unused-for",
@@ -37,7 +42,11 @@ FILTERS = (
 
 @record
 class Kept:
-    """Something builds keep.  ``keys`` are the cache's records that lead to it."""
+    """Something builds keep.
+
+    ``keys`` are the cache's records that lead to it, ``files`` what it is made of
+    where no record does.
+    """
 
     id: str
     kind: str
@@ -47,13 +56,14 @@ class Kept:
     used: float = 0.0
     shared: bool = False
     keys: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     mount: cache_mounts.Kept | None = None
 
 
 def listed(ctx: Context, filters: Sequence[str] = ()) -> tuple[Kept, ...]:
     """What builds keep and the filters let through, the least recently used first."""
     tests = _tests(filters)
-    found = [*_results(ctx.store), *_mounts()]
+    found = [*_results(ctx.store), *_mounts(), *_downloads(), *_digests()]
     chosen = [kept for kept in found if all(test(kept) for test in tests)]
     return tuple(sorted(chosen, key=lambda kept: (kept.used, kept.id)))
 
@@ -75,6 +85,7 @@ def prune(
             break
         total -= kept.size
         done.append(_forget(ctx.store, kept))
+    leftovers.sweep(ctx.store)
     image_removal.sweep(ctx.store)
     return tuple(done)
 
@@ -82,6 +93,8 @@ def prune(
 def _forget(store: Store, kept: Kept) -> Outcome:
     for key in kept.keys:
         cache.forget(store, key)
+    for path in kept.files:
+        files.unlink(path)
     if kept.mount is not None and not cache_mounts.remove(kept.mount):
         return Outcome(name=kept.id, error=Conflict(f"{kept.id}: a build uses this cache mount"))
     return Outcome(name=kept.id, freed=0 if kept.shared else kept.size)
@@ -137,6 +150,25 @@ def _mounts() -> Iterable[Kept]:
         )  # fmt: skip
 
 
+def _downloads() -> Iterable[Kept]:
+    for found in remote.every():
+        name = os.path.basename(found.paths[0])
+        yield Kept(
+            id=name[:25], kind=DOWNLOAD, description=f"download of {found.url or 'something'}",
+            size=found.size, created=found.used, used=found.used, files=found.paths,
+        )  # fmt: skip
+
+
+def _digests() -> Iterable[Kept]:
+    for path in scan.every():
+        with suppress(FileNotFoundError):
+            status = os.stat(path)
+            yield Kept(
+                id=os.path.basename(path)[:25], kind=DIGESTS, description="digests of a context",
+                size=status.st_size, created=status.st_mtime, used=status.st_mtime, files=(path,),
+            )  # fmt: skip
+
+
 def _size(path: str) -> int:
     """Bytes below a directory; what cannot be read counts nothing."""
     size = 0
@@ -170,8 +202,8 @@ def _test(key: str, text: str) -> Test:
     if key == "description":
         return lambda kept: text in kept.description
     if key == "type":
-        if text not in (REGULAR, MOUNT):
-            raise UsageError(f"{option}: unknown type {text!r}", hint=f"{REGULAR} or {MOUNT}")
+        if text not in KINDS:
+            raise UsageError(f"{option}: unknown type {text!r}", hint=f"one of {', '.join(KINDS)}")
         return lambda kept: kept.kind == text
     asked = values.boolean(text, option)
     if key in ("shared", "private"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from podpy.build import checks, dockerfile
+from podpy.build import checks, dockerfile, leftovers
 from podpy.build.execute import Scheduler
 from podpy.build.model import Loaded, Warned
 from podpy.build.plan import PROXIES, Order, Plan
@@ -22,7 +22,6 @@ from podpy.engine import (
 from podpy.engine.build_delivery import BuildResult, Delivery
 from podpy.engine.build_images import Images
 from podpy.records import EMPTY
-from podpy.storage import staging
 from podpy.storage.collect import Pins
 
 TYPE_CHECKING = False
@@ -51,7 +50,7 @@ def build(ctx: Context, options: BuildOptions, report: Report) -> BuildResult:
             return _Building(ctx, options, prepared, pins, report).run()
     finally:
         pins.close()
-        staging.sweep(ctx.store)
+        leftovers.sweep(ctx.store)
 
 
 class _Building:
