@@ -18,7 +18,7 @@ from podpy.runtime import channel
 from podpy.runtime.channel import Channel
 from podpy.runtime.rootmount import RootMount
 from podpy.runtime.spec import Rootfs
-from podpy.storage import changes, overlay, vfs
+from podpy.storage import changes, overlay, staging, vfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def prepare(store: Store, driver: Driver, directory: str, layers: Sequence[str])
         vfs.ensure(store, made.layers, made.changes)
         changes.mark(directory)
     else:
-        os.mkdir(made.changes, 0o755)
+        staging.make_apart(made.changes)
     return made
 
 

@@ -54,7 +54,7 @@ def squash(
     """One layer that does to the layers ``below`` what ``layers`` do, lowest first."""
     trees = [overlay.lower_directories(store, (layer.diff_id,))[0] for layer in layers]
     joined = _Joined(directory=staging.create(store, "squash"), layers=tuple(below))
-    os.mkdir(joined.changes, 0o755)
+    staging.make_apart(joined.changes)
     try:
         child = userns.fork_mapped(lambda: _join(trees, joined.changes), mount_ns=False)
         if process.wait(child) != 0:

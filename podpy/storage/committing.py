@@ -12,7 +12,6 @@ the right digest (:mod:`podpy.storage.settling`).
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
@@ -136,7 +135,7 @@ def _write(
         return 0
 
     try:
-        enlarge(out)
+        files.enlarge(out)
         pid = userns.fork_mapped(child, mapping, mount_ns=False)
         os.close(out)
         os.close(theirs)
@@ -177,14 +176,6 @@ def _take(reading: int, writer: content.BlobWriter) -> None:
     buffer = memoryview(bytearray(_PIECE))
     while count := os.readv(reading, (buffer,)):
         writer.write(buffer[:count])
-
-
-def enlarge(pipe: int) -> None:
-    """A pipe of 1 MiB: fewer switches between its two sides (the default is 64 KiB)."""
-    try:
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIECE)
-    except OSError:
-        pass  # the user's quota of pipe buffers is used up: slower, not wrong
 
 
 def _publish(

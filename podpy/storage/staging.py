@@ -10,6 +10,7 @@ visible anywhere else.
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from podpy import files
@@ -19,6 +20,10 @@ from podpy.kernel import process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.paths import Store
+
+# FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_TOPDIR_FL of linux/fs.h.
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
+_TOP_DIRECTORY = 0x00020000
 
 
 def name(store: Store, kind: str) -> str:
@@ -32,6 +37,31 @@ def create(store: Store, kind: str) -> str:
     path = name(store, kind)
     os.mkdir(path, 0o700)
     return path
+
+
+def make_apart(path: str) -> None:
+    """Make a directory that ext4 places apart from its siblings (``chattr +T`` on its parent).
+
+    Beside them it looks for free inodes where trees were just deleted, and
+    passes over each inode that was used in the last minute, one by one
+    (``recently_deleted`` in fs/ext4/ialloc.c): seconds, for an image of 16,000
+    files.  Where it begins to look for a place is a hash of the name: a random
+    one is given first.
+    """
+    import struct
+
+    parent = os.path.dirname(path)
+    fd = os.open(parent, files.O_DIR)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, bytes(8)))[0]
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("l", flags | _TOP_DIRECTORY))
+    except OSError:
+        pass  # another file system: it has its own ways
+    finally:
+        os.close(fd)
+    first = f"{parent}/{os.urandom(8).hex()}"
+    os.mkdir(first, 0o755)
+    os.rename(first, path)
 
 
 def owner_is_alive(entry: str) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 
 from podpy import files, records
 from podpy.errors import StoreError
@@ -20,11 +18,6 @@ if TYPE_CHECKING:
     from podpy.storage.layers import Layer
     from podpy.storage.unpacker import Unpacker
 
-_PIPE_SIZE = 1 << 20
-# FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_TOPDIR_FL of linux/fs.h.
-_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
-_TOP_DIRECTORY = 0x00020000
-
 
 class Tree:
     """One tree: written to, finished, then published or discarded."""
@@ -35,10 +28,10 @@ class Tree:
         self._path = staging.create(self._store, "layer")
         self._pipe = -1
         self._answer = -1
-        _make_apart(f"{self._path}/diff")
+        staging.make_apart(f"{self._path}/diff")
         reading, self._pipe = os.pipe()
         try:
-            _enlarge(self._pipe)
+            files.enlarge(self._pipe)
             self._answer = unpacker.start(f"{self._path}/diff", reading, limits)
         except BaseException:
             self.discard()
@@ -88,34 +81,3 @@ class Tree:
         if self._path:
             self._unpacker.remove(self._path)
             self._path = ""
-
-
-def _make_apart(path: str) -> None:
-    """Make a directory that ext4 places apart from its siblings (``chattr +T`` on its parent).
-
-    Beside them it looks for free inodes where trees were just deleted, and
-    passes over each inode that was used in the last minute, one by one
-    (``recently_deleted`` in fs/ext4/ialloc.c): seconds, for an image of 16,000
-    files.  Where it begins to look for a place is a hash of the name: a random
-    one is given first.
-    """
-    parent = os.path.dirname(path)
-    fd = os.open(parent, files.O_DIR)
-    try:
-        flags = struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, bytes(8)))[0]
-        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("l", flags | _TOP_DIRECTORY))
-    except OSError:
-        pass  # another file system: it has its own ways
-    finally:
-        os.close(fd)
-    first = f"{parent}/{os.urandom(8).hex()}"
-    os.mkdir(first, 0o755)
-    os.rename(first, path)
-
-
-def _enlarge(pipe: int) -> None:
-    """A pipe of 1 MiB: fewer switches between the two sides (the default is 64 KiB)."""
-    try:
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-    except OSError:
-        pass  # the user's quota of pipe buffers is used up: slower, not wrong
