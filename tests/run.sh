@@ -28,7 +28,8 @@ packages=(
     nftables iperf3 iputils-ping bind9-dnsutils     # networks, and what tests try them with
     dbus-daemon python3-dbus python3-gi             # a bus with a manager like systemd's on it
     podman crun conmon netavark aardvark-dns buildah  # peers
-    skopeo umoci docker-registry
+    skopeo umoci docker-registry git                # git serves build contexts, too
+    cpp                                             # Containerfile.in
     mmdebstrap                                      # the big image, the Debian 13 tree
 )
 
@@ -97,24 +98,25 @@ make_venv() {
 
 # An ordinary user with subordinate ids, who has no other purpose.
 make_user() {
-    if ! id "$test_user" >/dev/null 2>&1; then
-        say "adding the user $test_user"
-        useradd --no-create-home --home-dir /nonexistent --shell /bin/sh "$test_user"
+    local user=$1 kind file next
+    if ! id "$user" >/dev/null 2>&1; then
+        say "adding the user $user"
+        useradd --no-create-home --home-dir /nonexistent --shell /bin/sh "$user"
     fi
-    local kind file next
     for kind in uid gid; do
         file=/etc/sub$kind
         touch "$file"
-        ! grep -q "^$test_user:" "$file" || continue
+        ! grep -q "^$user:" "$file" || continue
         next=$(awk -F: 'BEGIN { top = 100000 } $2 + $3 > top { top = $2 + $3 } END { print top }' "$file")
-        say "giving $test_user the sub${kind}s $next-$((next + 65535))"
-        usermod "--add-sub${kind}s" "$next-$((next + 65535))" "$test_user"
+        say "giving $user the sub${kind}s $next-$((next + 65535))"
+        usermod "--add-sub${kind}s" "$next-$((next + 65535))" "$user"
     done
 }
 
 run_as_root() {
     install_packages
-    make_user
+    make_user "$test_user"
+    make_user "$test_user-2"  # for what must not depend on the user
     cache=$(cache_directory "$test_user")
     if $debian13; then
         [ "${what[0]}" = -m ] || set -- --bench "$@"

@@ -48,7 +48,7 @@ def _entry(path: str, mine: Entry, other: Entry, started: float) -> Iterator[str
             yield f"tree: {path} {name} {getattr(mine, name)!r}, theirs {getattr(other, name)!r}"
     times = [None if each.mtime >= started else int(each.mtime) for each in (mine, other)]
     if times[0] != times[1]:
-        yield f"tree: {path} time {times[0] or 'now'}, theirs {times[1] or 'now'}"
+        yield f"tree: {path} {mine.kind} time {times[0] or 'now'}, theirs {times[1] or 'now'}"
 
 
 def _config(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:

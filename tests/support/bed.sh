@@ -18,7 +18,7 @@ base=$(mktemp -d /var/tmp/podpy-test.XXXXXX)
 runtime=/run/podpy-test.$$
 world=$runtime/world
 agent= no_world="it is not made yet"
-part=all
+part=all elsewhere=
 leaks=0
 
 say() { printf 'bed: %s\n' "$*" >&2; }
@@ -119,8 +119,33 @@ as_user() {
             CI="${CI:-}" PODPY_TEST_CACHE="${PODPY_TEST_CACHE:-}" PODPY_TEST_SMALL="$runtime/small" \
             PYTEST_ADDOPTS="--basetemp=$base/tmp/t ${PYTEST_ADDOPTS:-}" \
             PODPY_TEST_BASE="$base/stores" PODPY="${PODPY:-}" \
-            PODPY_TEST_PART="$part" "$@"
+            PODPY_TEST_PART="$part" PODPY_TEST_ELSEWHERE="${elsewhere:+$base/elsewhere.digest}" "$@"
     )
+}
+
+# Nothing was named, or something that has such tests.
+wants_internet() {
+    local word named=()
+    for word in "$@"; do
+        word=${word%%::*}
+        [ ! -e "$base/checkout/$word" ] || named+=("$base/checkout/$word")
+    done
+    [ ${#named[@]} -eq 0 ] || grep -rqs "mark\.internet" "${named[@]}"
+}
+
+# A build by another user: tests/integration/test_build_digests.py compares it with its own.
+build_elsewhere() {
+    [ "$1" = -m ] && id "$user-2" >/dev/null 2>&1 || return 0
+    mkdir "$base/elsewhere" && chown "$user-2:" "$base/elsewhere"
+    (
+        cd "$base/checkout" || exit
+        setpriv --reuid="$user-2" --regid="$user-2" --init-groups --inh-caps=-all \
+            env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin PYTHONPATH=tests:. \
+            "$python" -m support.digests "$base/elsewhere" \
+            >"$base/elsewhere.partial" 2>&1 </dev/null
+        mv "$base/elsewhere.partial" "$base/elsewhere.digest"
+    ) &
+    elsewhere=$!
 }
 
 build_podpy() {
@@ -140,7 +165,7 @@ fetch_image() {
 
 # The tests marked "internet", in the host's own network; the others have run by now.
 run_outside() {
-    [ "$1" = -m ] && [ -z "$no_world" ] || return 0
+    [ "$1" = -m ] && [ -z "$no_world" ] && wants_internet "$@" || return 0
     umount /etc/resolv.conf
     no_world="tests of the Internet run in the host's network" part=internet
     as_user "$python" "$@"
@@ -197,11 +222,13 @@ clear_away() {
     lay_world
     start_agent
     mount --make-rshared /
+    build_elsewhere "$@"
     mounts_before=$(mounts)
     [ -n "$no_world" ] || part=world
     as_user "$python" "$@"
     code=$?
     end_agent
+    [ -z "$elsewhere" ] || wait "$elsewhere"
     run_outside "$@"
     check
     [ $code -ne 0 ] || code=$leaks

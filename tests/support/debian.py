@@ -50,10 +50,12 @@ def bootstrap(target: Path, packages: Sequence[str]) -> None:
     scratch.mkdir(exist_ok=True)
     scratch.chmod(0o755)  # mmdebstrap works there as a subordinate id
     include = [f"--include={','.join(packages)}"] if packages else []
+    forget = 'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"'  # mmdebstrap puts the host's there
     with partial.open("wb") as output:
         subprocess.run(
             [host.program("mmdebstrap"), "--mode=unshare", "--variant=minbase", "--format=tar",
-             *include, "--aptopt=Apt::Install-Recommends false", "--quiet", SUITE, "-"],
+             *include, f"--customize-hook={forget}",
+             "--aptopt=Apt::Install-Recommends false", "--quiet", SUITE, "-"],
             stdout=output, env={**os.environ, "TMPDIR": str(scratch)}, check=True,
         )  # fmt: skip
     scratch.rmdir()

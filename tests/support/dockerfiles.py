@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.flat import Entry, Image
 from support.images import EPOCH, Layer
+
+#: All times of a context lie within this many seconds from EPOCH on.
+SPAN = 80_000
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,19 @@ class Case:
     refused: str = ""
 
     def write(self, parent: Path) -> Path:
-        """Lay the context below ``parent``; every file has a time of its own."""
+        """Lay the context below ``parent``.
+
+        Times follow from names: a step that is found in podpy's cache, whose keys know no
+        times, brings the same ones from the context of another case.
+        """
         root = parent / self.name
         root.mkdir(parents=True)
         (root / "Dockerfile").write_text(self.dockerfile)
         for path, content in self.files.items():
             _made(path, content).write(root / path, root)
-        every = sorted((path for path in root.rglob("*")), reverse=True)
-        for number, path in enumerate([*every, root]):
-            os.utime(path, (EPOCH, EPOCH + 60 * number), follow_symlinks=False)
+        for path in [*sorted(root.rglob("*"), reverse=True), root]:
+            moment = EPOCH + zlib.crc32(os.fsencode(path.relative_to(root))) % SPAN
+            os.utime(path, (EPOCH, moment), follow_symlinks=False)
         return root
 
     def problems(self, image: Image) -> list[str]:

@@ -18,7 +18,17 @@ import subprocess
 import sys
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, SIGKILL = 1, 36, 9
-FIXED = ["--layers", "--isolation", "chroot", "--network", "host", "--format", "docker"]
+# Its cache takes images that differ in their configuration alone for one another.
+FIXED = [
+    "--layers",
+    "--no-cache",
+    "--isolation",
+    "chroot",
+    "--network",
+    "host",
+    "--format",
+    "docker",
+]
 TIMEOUT = 120
 
 

@@ -15,7 +15,9 @@ BUSYBOX = "FROM localhost/busybox"
 
 def archive() -> bytes:
     layer = Layer().directory("top", 0o750).file("top/f", "f\n", 0o640, uid=3, gid=4)
-    layer.symlink("top/l", "f").hardlink("top/h", "top/f").file("./dotted", "d\n")
+    layer.symlink("top/l", "f").hardlink("top/h", "top/f", mode=0o640, uid=3, gid=4).file(
+        "./dotted", "d\n"
+    )
     return layer.file("top/deep/er/x", "x\n", mtime=EPOCH + 7).bytes()
 
 

@@ -126,7 +126,7 @@ EXPANSION = tuple(
             ("longest-suffix", "foobarbaz", "${V%%b*}", "foo"),
             ("first", "abcabc", "${V/b/X}", "aXcabc"),
             ("all", "abcabc", "${V//b/X}", "aXcaXc"),
-            ("delete", "abcabc", "${V//b}", "acac"),
+            ("delete", "abcabc", "${V//b/}", "acac"),
             ("prefix-no-match", "abc", "${V#x}", "abc"),
             ("question-mark", "abc", "${V#?}", "bc"),
             ("required", "abc", "${V:?needed}", "abc"),
