@@ -30,6 +30,7 @@ _SPACE = 64 << 10
 _DIRECTORY = "/run/buildkit"
 # ssh-agent is a setgid program, which undoes what would kill it with its parent: it ends
 # when the line from us does, whatever becomes of us.
+_IN_DIRECTORY = 'cd "$0" && exec "$@"'  # the path of a socket is short
 _AGENT_LIFE = 'read -r line; kill "$SSH_AGENT_PID"'
 
 
@@ -100,7 +101,9 @@ class Forward:
                 hint="install the package openssh-client, or start an agent yourself",
             )
         reading, self._line = os.pipe()
-        command = [program, "-a", own, "/bin/sh", "-c", _AGENT_LIFE]
+        directory, name = os.path.split(own)
+        command = ["/bin/sh", "-c", _IN_DIRECTORY, directory, program, "-a", name]
+        command += ["/bin/sh", "-c", _AGENT_LIFE]
         self._pids.append(process.spawn(command, files={0: reading, 1: 1, 2: 2}))
         os.close(reading)
         _await(own, self._pids[-1], agent)
@@ -163,11 +166,16 @@ def _await(path: str, pid: int, agent: Agent) -> None:
 
 
 def _add_key(agent: Agent, path: str, own: str) -> None:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    directory, name = os.path.split(own)
+    fd = os.open(directory, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    told = {each: os.environ[each] for each in ("PATH", "HOME") if each in os.environ}
+    told["SSH_AUTH_SOCK"] = f"/proc/{os.getpid()}/fd/{fd}/{name}"
     # Without a terminal and without a way to ask, a key with a passphrase is refused at once.
-    never = {"SSH_ASKPASS": "/bin/false", "SSH_ASKPASS_REQUIRE": "force"}
-    told = {**kept, **never, "SSH_AUTH_SOCK": own}
-    done = process.run([process.find_program("ssh-add"), "-q", path], environment=told)
+    told |= {"SSH_ASKPASS": "/bin/false", "SSH_ASKPASS_REQUIRE": "force"}
+    try:
+        done = process.run([process.find_program("ssh-add"), "-q", path], environment=told)
+    finally:
+        os.close(fd)
     if done.code:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise BuildError(
