@@ -137,7 +137,7 @@ class _StageRun:
         self.arguments: dict[str, str] = {}
         self.base: Base | None = None
         self._position = 1
-        self._total = 1 + sum(isinstance(each, _SHOWN) for each in stage.instructions)
+        self._total = sum(isinstance(each, _SHOWN) for each in stage.instructions)
 
     def run(self) -> Flow:
         yield from self._begin()
@@ -162,9 +162,11 @@ class _StageRun:
         elif name == "scratch" and named is None:
             self.draft = Draft.scratch(self.plan.order.platform)
         elif named is not None and named.kind == "directory":
+            self._total += 1
             self.draft = Draft.scratch(self.plan.order.platform)
             yield from self._copy(_all_of(name, self.stage.location))
         else:
+            self._total += 1
             platform = self.plan.platform_text(self.stage) or str(self.plan.order.platform)
             self.base = yield from self._image(name, platform, f"FROM {name}", position=True)
             self.draft, self.layers = Draft(self.base.document), list(self.base.layers)

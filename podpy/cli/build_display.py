@@ -12,8 +12,10 @@ import sys
 import time
 
 from podpy.build.model import Warned
+from podpy.cli import build_colours
+from podpy.cli.build_colours import palette
 from podpy.cli.build_text import amount, columns, cut, one_line
-from podpy.cli.build_view import View, colours, tell_warnings, to_stderr
+from podpy.cli.build_view import View, tell_warnings, to_stderr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,23 +23,22 @@ if TYPE_CHECKING:
     from podpy.cli.build_steps import Step
 
 _REFRESH = 0.15  # seconds between two drawings
-_TAIL = 6  # lines of a running step's output
 _FRAME = 2  # lines that are not steps': the heading, and where the cursor ends up
 _PREFIX = " => "
 _NARROWEST = 12
 
-_BLUE, _RED, _YELLOW, _FAINT, _PLAIN = "\x1b[34m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
+_PLAIN = "\x1b[0m"
 _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
 class Line:
-    """A line of the display, as wide as it is shown, and its colour."""
+    """A line of the display, as wide as it is shown; its state has a colour."""
 
-    __slots__ = ("colour", "is_running", "text")
+    __slots__ = ("is_running", "state", "text")
 
-    def __init__(self, text: str, colour: str = "", *, is_running: bool = False) -> None:
+    def __init__(self, text: str, state: str = "", *, is_running: bool = False) -> None:
         self.text = text
-        self.colour = colour
+        self.state = state
         self.is_running = is_running
 
 
@@ -49,7 +50,8 @@ class Display(View):
         self._drawn: list[int] = []  # the width of each line that is on the screen
         self._drawn_at = 0.0
         self._is_busy = False
-        self._colours = colours()
+        self._palette = palette(os.environ) if build_colours.wanted() else {}
+        self._most = build_colours.log_lines(os.environ)
 
     def __enter__(self) -> Display:
         self._before = _signal.signal(_signal.SIGALRM, lambda *_: self._tick())
@@ -85,14 +87,14 @@ class Display(View):
         up = sum(max(1, -(-drawn // width)) for drawn in self._drawn)
         parts = [_HIDE, f"\x1b[{up}A" if up else "", "\r"]
         for line in lines:
-            text = f"{line.colour}{line.text}{_PLAIN}" if self._painted(line) else line.text
-            parts.append(f"{text}\x1b[K\n")
+            parts.append(f"{self._painted(line)}\x1b[K\n")
         parts += ["\x1b[J", _SHOW]
         self._drawn = [columns(line.text) for line in lines]
         self.write("".join(parts))
 
-    def _painted(self, line: Line) -> bool:
-        return self._colours and bool(line.colour)
+    def _painted(self, line: Line) -> str:
+        colour = self._palette.get(line.state, "")
+        return f"{colour}{line.text}{_PLAIN}" if colour else line.text
 
     def picture(self, now: float, width: int, height: int, *, whole: bool) -> list[Line]:
         """The lines to show on a terminal of this size."""
@@ -103,7 +105,7 @@ class Display(View):
         for step in steps:
             lines += self._lines(step, now, width)
             lines += [
-                Line(cut(f"{_PREFIX}=> # {text}", width - 1), _FAINT, is_running=True)
+                Line(cut(f"{_PREFIX}=> # {text}", width - 1), "output", is_running=True)
                 for text in tails.get(step.number, ())
             ]
         if not whole:
@@ -119,14 +121,13 @@ class Display(View):
         elapsed = now - self.trace.began
         return Line(cut(f"[+] Building {elapsed:.1f}s ({done}/{total}){end}", width - 1))
 
-    @staticmethod
-    def _tails(steps: list[Step], room: int) -> dict[int, list[str]]:
+    def _tails(self, steps: list[Step], room: int) -> dict[int, list[str]]:
         """The output of running steps, as many as there is room for; the newest first."""
         running = [step for step in steps if not step.is_done]
         free = room - len(running)
         tails: dict[int, list[str]] = {}
         for step in reversed(running):
-            tail = step.tail(min(_TAIL, max(0, free))) if free > 0 else []
+            tail = step.tail(min(self._most, free)) if free > 0 else []
             tails[step.number] = tail
             free -= len(tail)
         return tails
@@ -135,7 +136,7 @@ class Display(View):
         lines = [
             Line(
                 _spread(_PREFIX + _marked(step), "", step.elapsed(now), width),
-                _colour(step),
+                _state(step),
                 is_running=not step.is_done,
             )
         ]
@@ -145,12 +146,12 @@ class Display(View):
             moved.seconds = took if is_over else -1.0
             text = f"{_PREFIX}=> {moved.text}"
             size = amount(moved.current, moved.total)
-            colour = _BLUE if is_over else ""
-            lines.append(Line(_spread(text, size, took, width), colour, is_running=not is_over))
+            state = "run" if is_over else ""
+            lines.append(Line(_spread(text, size, took, width), state, is_running=not is_over))
         for warned in self.trace.warnings:
             if isinstance(warned, Warned) and warned.step == step.number:
                 text = f"{_PREFIX}=> WARN: {one_line(warned.text)}"
-                lines.append(Line(cut(text, width - 1), _YELLOW))
+                lines.append(Line(cut(text, width - 1), "warning"))
         return lines
 
 
@@ -178,10 +179,10 @@ def _marked(step: Step) -> str:
     return f"CACHED {step.title}" if step.cached else step.title
 
 
-def _colour(step: Step) -> str:
+def _state(step: Step) -> str:
     if not step.is_done:
         return ""
-    return _YELLOW if step.cancelled else _RED if step.error else _BLUE
+    return "cancel" if step.cancelled else "error" if step.error else "run"
 
 
 def _spread(text: str, size: str, took: float, width: int) -> str:

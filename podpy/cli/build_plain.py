@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from podpy.build.model import Failed, Finished, Loaded, Transfer, Warned
+from podpy.cli.build_colours import wanted
 from podpy.cli.build_text import amount, line_of, one_line, seconds
-from podpy.cli.build_view import View, colours, tell_warnings
+from podpy.cli.build_view import View, tell_warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Plain(View):
                 return
             texts = [f"WARN: {one_line(event.text)}"]
         else:
-            texts = [f"{seconds(when)} {line_of(data, colours=colours())}" for when, data in lines]
+            texts = [f"{seconds(when)} {line_of(data, colours=wanted())}" for when, data in lines]
             texts += self._told(event, now)
         step = self.trace.steps.get(event.step)
         if step is None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 from podpy.build.model import Loaded, Started
 from podpy.cli.build_view import Quiet, View, to_stderr
@@ -15,6 +14,7 @@ from podpy.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from podpy.build.model import Event
@@ -38,14 +38,18 @@ def mode(asked: str, *, quiet: bool, to_file: bool) -> str:
     return "quiet" if chosen == "none" else chosen
 
 
-def shown(chosen: str, log: str = "", *, split: bool = False) -> View:
-    """What a build reports to, a context manager that is drawn a last time at its end."""
+def shown(chosen: str, log: str = "", platforms: Sequence[str] = ()) -> View:
+    """What a build reports to, a context manager that is drawn a last time at its end.
+
+    With ``platforms`` each of them gets a ``log`` of its own.
+    """
     if chosen == "tty":
         from podpy.cli.build_display import Display
 
         return Display()
-    if split:
-        return Split(log, chosen)
+    if len(platforms) > 1:
+        return Split({platform: shown(chosen, _log_of(log, platform)) for platform in platforms})
+    log = _log_of(log, *platforms)
     write = _appending(log) if log else to_stderr
     if chosen == "rawjson":
         from podpy.cli.build_json import RawJson
@@ -56,6 +60,11 @@ def shown(chosen: str, log: str = "", *, split: bool = False) -> View:
     from podpy.cli.build_plain import Plain
 
     return Plain(write)
+
+
+def _log_of(log: str, platform: str = "") -> str:
+    """``FILE_OS_ARCH``, as buildah calls it."""
+    return "_".join((log, *platform.split("/"))) if platform else log
 
 
 def _appending(path: str) -> Write:
@@ -73,39 +82,21 @@ def _appending(path: str) -> Write:
 
 
 class Split(View):
-    """``--logsplit``: a log per platform, ``FILE_OS_ARCH``; what is of none is in all of them."""
+    """``--logsplit``: each platform's steps in its log; what is of none is in all of them."""
 
-    def __init__(self, log: str, chosen: str) -> None:
+    def __init__(self, views: Mapping[str, View]) -> None:
         super().__init__(to_stderr)
-        self._log = log
-        self._chosen = chosen
-        self._views: dict[str, View] = {}
-        self._platforms: dict[int, str] = {}
-        self._common: list[Event] = []
+        self._views = views
+        self._of_step: dict[int, View] = {}
 
     def __call__(self, event: Event) -> None:
-        self.trace.take(event, time.monotonic())
-        if isinstance(event, Started) and event.platform:
-            self._platforms[event.step] = event.platform
-            if event.platform not in self._views:
-                self._open(event.platform)
-        platform = "" if isinstance(event, Loaded) else self._platforms.get(event.step, "")
-        if platform:
-            self._views[platform](event)
-            return
-        self._common.append(event)
-        for view in self._views.values():
-            view(event)
-
-    def _open(self, platform: str) -> None:
-        path = "_".join((self._log, *platform.split("/")))
-        view = self._views[platform] = shown(self._chosen, path)
-        for event in self._common:
-            view(event)
+        if isinstance(event, Started) and event.platform in self._views:
+            self._of_step[event.step] = self._views[event.platform]
+        step = 0 if isinstance(event, Loaded) else event.step
+        view = self._of_step.get(step)
+        for each in self._views.values() if view is None else (view,):
+            each(event)
 
     def __exit__(self, *exc: Any) -> None:
         for view in self._views.values():
             view.__exit__(*exc)
-        if not self._views:  # nothing was built for any platform
-            with open(self._log, "w", encoding="utf-8"):
-                pass

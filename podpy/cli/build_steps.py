@@ -80,6 +80,8 @@ class Step:
 
     def tail(self, count: int) -> list[str]:
         """The last lines that show anything, without colours; a line still being written too."""
+        if count <= 0:
+            return []
         parts = [data for _, data in self.lines] + list(self.partial.values())
         shown = [line_of(data).expandtabs() for data in parts[-4 * count :]]
         return [text for text in shown if text.strip()][-count:]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 
 from podpy.cli import output
+from podpy.cli.build_colours import wanted
 from podpy.cli.build_steps import Trace
 from podpy.cli.build_text import line_of, one_line, seconds
 
@@ -64,7 +64,7 @@ def failure(trace: Trace) -> Iterator[str]:
         yield "------"
         yield f" > {step.title}:"
         for when, data in step.lines:
-            yield f"{seconds(when)} {line_of(data, colours=colours())}"
+            yield f"{seconds(when)} {line_of(data, colours=wanted())}"
         yield "------"
         yield from trace.excerpt(step)
 
@@ -76,8 +76,3 @@ def tell_warnings(trace: Trace, write: Write) -> None:
         return
     count = f"{len(texts)} warning{'s' if len(texts) > 1 else ''} found"
     write("".join(f"{line}\n" for line in ("", f" {count}:", *(f" - {text}" for text in texts))))
-
-
-def colours() -> bool:
-    """NO_COLOR (no-color.org): any value but the empty one turns colours off."""
-    return not os.environ.get("NO_COLOR")

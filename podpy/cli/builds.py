@@ -45,7 +45,7 @@ def _build(ctx: Context, options: BuildOptions) -> int:
             raise UsageError("--iidfile: no image is stored, and so has no id", hint="add --load")
         _remove_stale(path)
     mode = build_progress.mode(options.progress, quiet=options.quiet, to_file=bool(options.logfile))
-    view = build_progress.shown(mode, options.logfile, split=options.log_split_by_platform)
+    view = build_progress.shown(mode, options.logfile, _logged_platforms(options))
     with view:
         made = builds.build(ctx, options, view)
     for path, prefix in ids.items():
@@ -56,6 +56,16 @@ def _build(ctx: Context, options: BuildOptions) -> int:
     if made.id and not any(each.destination == "-" for each in outputs):
         output.line(f"sha256:{made.id}" if mode == "quiet" else made.id)
     return 0
+
+
+def _logged_platforms(options: BuildOptions) -> tuple[str, ...]:
+    """Those that get a log of their own."""
+    if not options.log_split_by_platform:
+        return ()
+    from podpy.engine import build_request, platforms
+
+    wanted = build_request.wanted_platforms(options, os.environ) or (platforms.host(),)
+    return tuple(str(platform) for platform in wanted)
 
 
 def _remove_stale(path: str) -> None:

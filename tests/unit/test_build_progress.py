@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from podpy.build.model import Failed, Finished, Loaded, Output, Started, Transfer, Warned
-from podpy.cli import build_progress, build_text
+from podpy.cli import build_colours, build_progress, build_text
 from podpy.cli.build_display import Display, Line, fitting
 from podpy.cli.build_json import RawJson
 from podpy.cli.build_plain import Plain
@@ -284,10 +284,11 @@ def test_a_log_file(tmp_path: Path) -> None:
 
 def test_a_log_file_for_each_platform(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    with build_progress.shown("plain", str(path), split=True) as view:
+    platforms = ("linux/amd64", "linux/arm/v7")
+    with build_progress.shown("plain", str(path), platforms) as view:
         view(Started(step=1, text="[internal] load build definition from Dockerfile"))
         view(Finished(step=1, seconds=0.1))
-        for step, platform in ((2, "linux/amd64"), (3, "linux/arm/v7")):
+        for step, platform in enumerate(platforms, 2):
             view(Started(step=step, position=(1, 1), text="FROM x", platform=platform))
             view(Finished(step=step, seconds=0.1))
     assert sorted(found.name for found in tmp_path.iterdir()) == [
@@ -297,6 +298,9 @@ def test_a_log_file_for_each_platform(tmp_path: Path) -> None:
     assert "[internal] load" in text
     assert "[linux/arm/v7 1/1] FROM x" in text
     assert "amd64" not in text
+    with build_progress.shown("plain", str(path), platforms[:1]) as view:
+        view(run_step(1))
+    assert (tmp_path / "log_linux_amd64").read_text() == "#1 [build 2/3] RUN true\n"
 
 
 # --- rawjson -----------------------------------------------------------------
@@ -540,3 +544,20 @@ def test_a_terminal_without_colours() -> None:
     assert "\x1b[34m" not in text
     assert "\x1b[2m" not in text
     assert "FINISHED" in text
+
+
+def test_the_environment_chooses_colours_and_how_much_output(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    chosen = build_colours.palette({"BUILDKIT_COLORS": "run=light-green:error=1,2,3"})
+    assert (chosen["run"], chosen["error"]) == ("\x1b[92m", "\x1b[38;2;1;2;3m")
+    for wrong in ("walk=red", "run=mauve", "run=1,2", "run=256,0,0"):
+        with pytest.raises(UsageError, match="BUILDKIT_COLORS"):
+            build_colours.palette({"BUILDKIT_COLORS": wrong})
+    with pytest.raises(UsageError, match="BUILDKIT_TTY_LOG_LINES"):
+        build_colours.log_lines({"BUILDKIT_TTY_LOG_LINES": "many"})
+    monkeypatch.setenv("BUILDKIT_TTY_LOG_LINES", "2")
+    display = Display()
+    display.trace.take(run_step(1), clock[0])
+    display.trace.take(Output(step=1, stream=1, data=b"a\nb\nc\n"), clock[0])
+    assert [line.strip() for line in picture(display, 60, 24)[2:]] == ["=> => # b", "=> => # c"]
