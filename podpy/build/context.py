@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAMES = ("Containerfile", "Dockerfile", "dockerfile")
 IGNORE_FILES = (".containerignore", ".dockerignore")
+_PREPROCESSED = ".in"
 
 
 class Prepared:
@@ -119,7 +120,7 @@ class _Beside:
 def _dockerfile(area: Area, place: Place) -> tuple[str, str, _Beside | None]:
     """The text of the Dockerfile, its name, and where its own ignore file would be."""
     files = area.request.files
-    if place.text:
+    if place.text is not None:
         if files:
             raise BuildError(
                 "-f: the context is a Dockerfile itself",
@@ -133,7 +134,7 @@ def _dockerfile(area: Area, place: Place) -> tuple[str, str, _Beside | None]:
                 f"context {area.request.source or '.'}: neither Containerfile nor Dockerfile in it",
                 hint="name one with -f",
             )
-        return _preprocessed(area, place, *found), found[1], _Beside(place.read, found[1])
+        return places.text_of(found[0]), found[1], _Beside(place.read, found[1])
     if area.request.source == STDIN and STDIN in files:
         raise BuildError("-f -: standard input cannot be both the context and the Dockerfile")
     texts = [_named_file(area, place, file) for file in files]
@@ -154,22 +155,23 @@ def _named_file(area: Area, place: Place, file: str) -> tuple[str, str, _Beside 
         from podpy.build import remote
 
         with remote.fetch_url(file, access=area.request.access) as download:
-            return (
-                places.text_of(places.read_all(download.chunks(), file)),
-                remote.shown(file),
-                None,
-            )
-    mine = not place.is_foreign or os.path.isabs(file)
-    if mine:
+            page = places.read_all(download.chunks(), remote.shown(file))
+        return places.text_of(page), remote.shown(file), None
+    if not place.is_foreign or os.path.isabs(file):
         for name in _candidates(file):
             data = places.read_file(name)
             if data is not None:
-                text = _preprocessed(area, place, data, name)
+                text = _preprocessed(area, data, name, place.directory)
                 return text, _shown(name), _Beside(places.read_file, os.path.abspath(name))
     data = place.read(file)
     if data is None:
         raise BuildError(f"-f {file}: no such file", hint="it is neither here nor in the context")
-    return _preprocessed(area, place, data, file), file, _Beside(place.read, file)
+    if place.is_foreign and file.endswith(_PREPROCESSED):
+        raise BuildError(
+            f"-f {file}: cpp could include any file of yours, and this one is a stranger's"
+        )
+    text = _preprocessed(area, data, file, place.directory)
+    return text, file, _Beside(place.read, file)
 
 
 def _candidates(file: str) -> Iterator[str]:
@@ -186,16 +188,15 @@ def _shown(name: str) -> str:
     return NAMES[1] if name.startswith(("/dev/fd/", "/proc/")) else name
 
 
-def _preprocessed(area: Area, place: Place, data: bytes, name: str) -> str:
+def _preprocessed(area: Area, data: bytes, name: str, directory: str) -> str:
     """The text of a Dockerfile; one called ``….in`` goes through the C preprocessor first."""
-    if not name.endswith(".in"):
+    if not name.endswith(_PREPROCESSED):
         return places.text_of(data)
     program = process.find_program("cpp")
     if not program:
         raise HostError(f"{name}: no program `cpp`", hint="install the package cpp")
-    quoted = ("-iquote", place.directory) if place.directory and not place.is_foreign else ()
-    fixed = ("-E", "-P", "-traditional", "-undef")
-    argv = (program, *fixed, *quoted, *area.request.preprocessor, STDIN)
+    fixed = ("-E", "-P", "-traditional", "-undef", "-iquote", directory)
+    argv = (program, *fixed, *area.request.preprocessor, STDIN)
     done = process.run(argv, input=data)
     if done.code:
         reason = done.stderr.decode(errors="replace").strip().splitlines()
@@ -252,6 +253,8 @@ class NamedContext:
     def source(self) -> Source:
         """The directory, with what its own ignore file leaves of it."""
         if self._source is None:
+            if self._text == STDIN:
+                raise BuildError(f"build context {self.name}: standard input is no named context")
             place = places.open_place(self._area, self._text)
             if not place.directory:
                 raise BuildError(f"build context {self.name}: is neither directory nor archive")

@@ -380,7 +380,8 @@ class _Git:
             GIT_LFS_SKIP_SMUDGE="1",
             LC_ALL="C",
         )
-        self._environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+        if "GIT_SSH" not in self._environment:
+            self._environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
         if agent:
             self._environment["SSH_AUTH_SOCK"] = agent
         files.write_atomic(f"{home}/.gitconfig", _CONFIG + _header(repository, header))

@@ -81,7 +81,9 @@ class Place:
     ``text`` is a Dockerfile that came in the place of a context.
     """
 
-    def __init__(self, directory: str = "", *, foreign: bool = False, text: str = "") -> None:
+    def __init__(
+        self, directory: str = "", *, foreign: bool = False, text: str | None = None
+    ) -> None:
         self.directory = directory
         self.is_foreign = foreign
         self.text = text
@@ -186,7 +188,13 @@ def _streamed(area: Area, stream: Iterator[bytes], what: str) -> Place:
 
     is_archive, whole = tarball.sniff(stream, what)
     if not is_archive:
-        return Place(text=text_of(read_all(whole, what)), foreign=True)
+        text = text_of(read_all(whole, what))
+        if text.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):
+            raise BuildError(
+                f"{what}: is a web page, neither archive nor Dockerfile",
+                hint="the address of a git repository ends in .git",
+            )
+        return Place(text=text, foreign=True)
     directory = area.directory()
     tarball.unpack(whole, directory, what)
     return Place(directory, foreign=True)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 LIMIT = 64 << 30
 _CHUNK = 1 << 18
 _TRIES = 3
-_KEPT = 14 * 24 * 3600.0
 _DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 
@@ -147,7 +146,7 @@ class _Known:
     def open(self, *, cached: bool = True) -> Download:
         digits = self.values["digests"]["sha256"]
         fd = os.open(_data(digits), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        for path in (self._meta, _data(digits)):  # in use: see sweep()
+        for path in (self._meta, _data(digits)):  # it was used
             os.utime(path)
         return Download(
             fd=fd,
@@ -236,6 +235,7 @@ def _receive(url: str, answer: Response, known: _Known, checksum: str, limit: in
     headers = answer.headers
     known.keep(
         {
+            "url": shown(url),
             "digests": digests,
             "name": _name(url, headers.get("Content-Disposition", "")),
             "etag": headers.get("ETag", ""),
@@ -298,18 +298,38 @@ def _seconds(text: str) -> int | None:
         return None
 
 
-def sweep(*, older_than: float = _KEPT) -> int:
-    """Delete what was not used for that many seconds; how many bytes that were."""
-    freed = 0
-    limit = time.time() - older_than
-    directory = place()
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return 0
+@record
+class Stored:
+    """A download in the cache: its files, their size, the time it was last used."""
+
+    url: str
+    paths: tuple[str, ...]
+    size: int
+    used: float
+
+
+def every() -> list[Stored]:
+    """All downloads that are kept; those that lost their description have no URL."""
+    names = files.list_directory(place())
+    about: dict[str, list[tuple[str, str]]] = {name: [] for name in names if len(name) == 64}
     for name in names:
-        path = f"{directory}/{name}"
-        status = os.lstat(path)
-        if status.st_mtime < limit and files.unlink(path):
-            freed += status.st_size
-    return freed
+        if name.endswith(".json"):
+            path = f"{place()}/{name}"
+            try:
+                values = files.loads(files.read_bytes(path))
+                digits, url = str(values["digests"]["sha256"]), str(values["url"])
+            except (OSError, ValueError, KeyError, TypeError, StoreError):
+                digits, url = name, ""
+            about.setdefault(digits, []).append((path, url))
+    return [_stored(digits, found) for digits, found in about.items()]
+
+
+def _stored(digits: str, about: list[tuple[str, str]]) -> Stored:
+    found = [path for path in (_data(digits), *(path for path, _ in about)) if os.path.exists(path)]
+    status = [os.stat(path) for path in found]
+    return Stored(
+        url=about[0][1] if about else "",
+        paths=tuple(found),
+        size=sum(each.st_size for each in status),
+        used=max((each.st_mtime for each in status), default=0.0),
+    )

@@ -109,6 +109,11 @@ def place() -> str:
     return f"{paths.cache_home()}/build/stat"
 
 
+def every() -> list[str]:
+    """The files of what is remembered, one for each context."""
+    return [f"{place()}/{name}" for name in files.list_directory(place())]
+
+
 def _identity(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
@@ -131,7 +136,7 @@ def _load(path: str) -> tuple[tuple[int, int], dict[str, Known]]:
 
 def _forget_oldest() -> None:
     """Contexts that nobody builds any more make room."""
-    known = [f"{place()}/{name}" for name in files.list_directory(place())]
+    known = every()
     if len(known) > _MOST_CONTEXTS:
         for path in sorted(known, key=_identity_time)[:-_MOST_CONTEXTS]:
             files.unlink(path)

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -289,6 +290,10 @@ def test_a_dockerfile_on_standard_input_has_no_context(prepare: Prepare) -> None
     assert os.listdir(made.directory) == []
 
 
+def test_an_empty_dockerfile_is_one(prepare: Prepare) -> None:
+    assert prepare("-", stdin=b"").dockerfile == ""
+
+
 def test_compressed_text_is_no_context(prepare: Prepare) -> None:
     with pytest.raises(BuildError, match="is compressed"):
         prepare("-", stdin=gzip.compress(b"FROM x"))
@@ -324,6 +329,13 @@ def test_a_dockerfile_by_url(prepare: Prepare, web: FakeServer, tree: Path) -> N
     assert prepare(tree, f"{web.url}/Dockerfile").dockerfile == DOCKERFILE
     with pytest.raises(BuildError, match="404"):
         prepare(f"{web.url}/missing")
+
+
+def test_a_web_page_is_no_dockerfile(prepare: Prepare, web: FakeServer) -> None:
+    serve(web, {"/owner/name": b"<!DOCTYPE html><html></html>"})
+    with pytest.raises(BuildError, match="is a web page") as caught:
+        prepare(f"{web.url}/owner/name")
+    assert ".git" in caught.value.hint
 
 
 def test_what_did_not_change_does_not_travel(prepare: Prepare, web: FakeServer) -> None:
@@ -550,8 +562,11 @@ def test_a_download_with_a_checksum(store: Store, web: FakeServer) -> None:
             remote.fetch_url(url, checksum=malformed)
     with pytest.raises(BuildError, match="more than 3 bytes"):
         remote.fetch_url(url, limit=3)
-    assert remote.sweep(older_than=-1) > 0
-    assert os.listdir(remote.place()) == []
+    [stored] = remote.every()
+    assert (stored.url, len(stored.paths)) == (url, 2)
+    os.unlink(stored.paths[0])  # the data; its description alone answers nothing
+    with remote.fetch_url(url, checksum=right) as made:
+        assert not made.was_cached
 
 
 def test_a_download_that_breaks_off_is_begun_again(store: Store, web: FakeServer) -> None:
@@ -679,3 +694,19 @@ def test_named_contexts_of_a_build(
         "/code/h", "/files/g", "/replaced/.dockerignore", "/replaced/f", "/replaced/sub/g",
         "f", "sub",
     ]  # fmt: skip
+
+
+def test_what_contexts_leave_in_the_cache_is_pruned(
+    podpy: Podpy, busybox: str, tree: Path, web: FakeServer
+) -> None:
+    serve(web, {"/Dockerfile": f"FROM {busybox}\nCOPY . /ctx/\n".encode()})
+    os.utime(tree / "a", ns=(1, 1))
+    polling.eventually(lambda: time.time() - (tree / "a").stat().st_ctime > 0.1)
+    built(podpy, "-f", f"{web.url}/Dockerfile", tree)
+    cache = Path(podpy.env["XDG_CACHE_HOME"], "podpy/build")
+    kept = {name: os.listdir(cache / name) for name in ("http", "stat")}
+    assert all(kept.values()), kept
+    podpy("builder", "prune", "-f", "--filter", "type=source.http")
+    assert os.listdir(cache / "http") == [] and os.listdir(cache / "stat") != []
+    podpy("builder", "prune", "-f", "-a")
+    assert os.listdir(cache / "stat") == []
