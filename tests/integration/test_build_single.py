@@ -68,7 +68,7 @@ def test_run_gives_owners_modes_and_devices(podpy: SinglePodpy) -> None:
     assert tree["d/f"].mode == 0o6755 and tree["d/h"].kind == "file"
     assert tree["d/l"].owner == (103, 104) and tree["d/p"].owner == (101, 102)
     assert (tree["d/null"].kind, tree["d/null"].device, tree["d/null"].mode) == (
-        "character", (1, 3), 0o600,
+        "char", (1, 3), 0o600,
     )  # fmt: skip
     assert (tree["d/disk"].kind, tree["d/disk"].device) == ("block", (8, 17))
     assert tree["d/disk"].owner == (0, 6)
