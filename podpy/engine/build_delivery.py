@@ -7,8 +7,10 @@ when it is not.  Caches are written last, when everything else has succeeded.
 from __future__ import annotations
 
 import os
+import time
+from contextlib import contextmanager
 
-from podpy.build.model import Warned
+from podpy.build.model import Failed, Finished, Started, Transfer, Warned
 from podpy.engine import (
     build_changes,
     build_context,
@@ -23,7 +25,7 @@ from podpy.records import EMPTY, record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from podpy.build.model import Report, StepResult
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
     from podpy.storage.names import Name
 
     Done = Sequence[tuple[Build, Built]]
+
+
+# What docker calls the writing of each kind of output.
+_EXPORTS = {
+    "local": "exporting to client directory",
+    "tar": "exporting to client tarball",
+    "oci": "exporting to oci image format",
+    "docker": "exporting to docker image format",
+}
 
 
 @record
@@ -72,9 +83,11 @@ class Delivery:
         timestamp: int | None,
         uses_cache: bool,
         report: Report,
+        next_step: Callable[[], int],
     ) -> None:
         self._ctx = ctx
         self._report = report
+        self._next_step = next_step
         self._options = options
         self._pins = pins
         self._begun = begun
@@ -89,6 +102,9 @@ class Delivery:
         """Refuse what the result of a build for that many platforms has no place for."""
         has_index = platforms > 1 or self._attestations_asked() is not None
         build_changes.check(self._options, has_index=has_index)
+        for output in self._outputs:
+            if output.push and not build_publish.references(self._options, output.names):
+                raise UsageError("--push: the image has no name", hint="give one with --tag")
 
     def run(self, done: Done) -> BuildResult:
         """Deliver the targets, one for each platform."""
@@ -99,14 +115,32 @@ class Delivery:
         result = BuildResult()
         for output in self._outputs:
             if stored is None or output.kind in ("local", "tar"):
-                self._export(output, done)
+                with self._step(_EXPORTS[output.kind]):
+                    self._export(output, done)
             elif output.kind in ("oci", "docker"):
-                self._save(output, stored)
+                with self._step(_EXPORTS[output.kind]):
+                    self._save(output, stored)
             else:
-                result = self._store(output, made, stored)
+                with self._step("exporting to image") as tell:
+                    result = self._store(output, made, stored, tell)
         for place in self._caches:
-            self._write_cache(place, done)
+            if place.kind != "inline":
+                with self._step(f"exporting cache to {place.kind}"):
+                    self._write_cache(place, done)
         return result
+
+    @contextmanager
+    def _step(self, text: str) -> Iterator[Callable[[str], None]]:
+        """A step of the coordinator's own; what it gives tells what is being done."""
+        begun, step = time.monotonic(), self._next_step()
+        self._report(Started(step=step, text=text))
+        try:
+            yield lambda text: self._report(Transfer(step=step, text=text))
+        except PodpyError as error:
+            seconds = time.monotonic() - begun
+            self._report(Failed(step=step, error=error, seconds=seconds))
+            raise
+        self._report(Finished(step=step, seconds=time.monotonic() - begun))
 
     # --- images --------------------------------------------------------------
 
@@ -191,13 +225,18 @@ class Delivery:
             options=self._options,
         )
 
-    def _store(self, output: Output, made: Sequence[Made], stored: Name) -> BuildResult:
+    def _store(
+        self, output: Output, made: Sequence[Made], stored: Name, tell: Callable[[str], None]
+    ) -> BuildResult:
         given = build_publish.references(self._options, output.names)
+        main = _main(made)
+        tell(f"writing image sha256:{main.id}")
+        for name in given:
+            tell(f"naming to {name}")
         build_publish.give(self._ctx, stored, given)
         described = stored.index or stored.manifest
         if output.push:
-            described = self._push(output, given)
-        main = _main(made)
+            described = self._push(output, given, tell)
         return BuildResult(
             id=main.id,
             digest=described.digest,
@@ -205,18 +244,19 @@ class Delivery:
             metadata=build_publish.metadata(main, described, given),
         )
 
-    def _push(self, output: Output, given: Sequence[str]) -> Descriptor:
+    def _push(
+        self, output: Output, given: Sequence[str], tell: Callable[[str], None]
+    ) -> Descriptor:
         """Send the image to all its names; what the registries have now."""
-        if not given:
-            raise UsageError("--push: the image has no name", hint="give one with --tag")
         from podpy.engine import pushing
 
         registry = build_context.registry(self._options)
         if build_outputs.is_insecure(output):
             registry = replace(registry, tls_verify=False)
         how = pushing.PushOptions(registry=registry, compress=build_outputs.is_compressed(output))
-        done = [pushing.push(self._ctx, name, options=how)[0] for name in given]
-        last = done[-1]
+        for name in given:
+            tell(f"pushing {name}")
+            (last, *_) = pushing.push(self._ctx, name, options=how)
         return Descriptor(media_type=last.media_type, digest=last.digest, size=last.size)
 
     # --- elsewhere -----------------------------------------------------------
@@ -251,8 +291,6 @@ class Delivery:
         build_archives.write(self._ctx, self._pins, output, stored, given)
 
     def _write_cache(self, place: CachePlace, done: Done) -> None:
-        if place.kind == "inline":
-            return
         from podpy.engine import build_cache_export
 
         layers: list[StepResult] = []

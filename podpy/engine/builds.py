@@ -82,6 +82,7 @@ class _Building:
             timestamp=self._timestamp,
             uses_cache=host.uses_cache,
             report=self._report,
+            next_step=scheduler.next_step,
         )
         asked = build_request.wanted_platforms(self._options, os.environ) or (platforms.host(),)
         delivery.check(len(asked))
