@@ -96,7 +96,7 @@ def unpack(stream: Iterator[bytes], directory: str, what: str) -> None:
         for _ in stream:
             pass  # whoever writes must not die of a closed pipe
     except ImageError as error:
-        reason = error.message.removeprefix("layer: ")
+        reason = error.message.removeprefix("layer: ").removeprefix(f"{what}: ")
         raise BuildError(f"{what}: {reason}", hint=error.hint) from None
     finally:
         os.umask(before)
