@@ -79,8 +79,8 @@ def perform(work: CopyWork, bench: Bench, wire: Wire | None = None) -> StepResul
     job = job_of(instruction, work.working_dir)
     said = description(instruction, job)
     quick: tuple[str, ...] = ()
-    if work.source.tree is not None or not instruction.sources:
-        tree = work.source.tree
+    tree = work.source.tree
+    if not instruction.sources or (tree is not None and not tree.directory):
         chain = cache.chain(tree.layers) if tree is not None else ""
         quick = (key(bench, job, said, "from", chain),)
         if (found := bench.lookup(*quick)) is not None:

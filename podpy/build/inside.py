@@ -170,12 +170,13 @@ def _answer(ours: Channel, answer: int, pid: int) -> Any:
         word, details, _ = ours.receive()
         if word == channel.FAILED:
             raise channel.revive(details)
-        data = b""
+        pieces = []
         while piece := os.read(answer, 1 << 16):
-            data += piece
+            pieces.append(piece)
     finally:
         os.close(answer)
         process.wait(pid)
+    data = b"".join(pieces)
     if word != _DONE or not data:
         raise LaunchError("build: the process that works inside the root file system died")
     return marshal.loads(data)

@@ -120,6 +120,7 @@ class Placer:
         self._stamp = stamp
         self._base = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
         self._links: dict[tuple[int, int], str] = {}
+        self._made: set[int] = set()
         self._parents: dict[str, int] = {}
         self._can_clone = True
 
@@ -180,12 +181,14 @@ class Placer:
         return into, last
 
     def _place_contents(self, source: int, path: str, entry: Entry) -> None:
-        """What a directory holds; the destination has its time, and otherwise stays as it is."""
+        """What a directory holds; the destination keeps its mode, and its time if it was there."""
         at = self.directory()
+        before = os.fstat(at)
+        mtime = entry[5] if before.st_ino in self._made else before.st_mtime_ns
         reading = libc.openat2(source, path or ".", _O_DIR, resolve=_NO_LINKS)
         try:
             self._fill(reading, at, self._real(at), entry)
-            os.utime(at, ns=(entry[5], entry[5]))
+            os.utime(at, ns=(mtime, mtime))
         finally:
             os.close(reading)
             os.close(at)
@@ -236,11 +239,14 @@ class Placer:
     def _make(self, parent: int, name: str) -> None:
         """A directory on the way to the destination: mode 755, and the copy's owner."""
         os.mkdir(name, 0o755, dir_fd=parent)
-        owner = self._owner or (0, 0)
-        if owner != (0, 0) or _mode(parent) & stat.S_ISGID:
-            fd = os.open(name, _O_DIR, dir_fd=parent)
-            self.own(fd, *owner)
-            os.fchmod(fd, 0o755)
+        fd = os.open(name, _O_DIR, dir_fd=parent)
+        try:
+            self._made.add(os.fstat(fd).st_ino)
+            owner = self._owner or (0, 0)
+            if owner != (0, 0) or _mode(parent) & stat.S_ISGID:
+                self.own(fd, *owner)
+                os.fchmod(fd, 0o755)
+        finally:
             os.close(fd)
 
     # --- below it ------------------------------------------------------------

@@ -131,12 +131,15 @@ def test_a_directory_s_contents_are_copied_and_merged(bed: Bed) -> None:
     (bed.root / "x/sub").mkdir(parents=True)
     (bed.root / "x/sub/old").write_text("old")
     (bed.root / "x").chmod(0o700)
+    os.utime(bed.root / "x", (9, 9))
     bed.copy("d", "/x")
+    bed.copy("d", "/new/one")
     assert sorted(os.listdir(bed.root / "x/sub")) == ["new", "old"]
     assert mode(bed.root / "x") == 0o700, "the destination keeps its mode"
     assert mode(bed.root / "x/sub") == 0o750, "directories in it get the source's"
     assert (bed.root / "x/sub").stat().st_mtime == 1
-    assert (bed.root / "x").stat().st_mtime == 2
+    assert (bed.root / "x").stat().st_mtime == 9, "and its time"
+    assert (bed.root / "new/one").stat().st_mtime == 2, "a new one gets the source's"
 
 
 def test_directories_on_the_way_are_755(bed: Bed) -> None:
