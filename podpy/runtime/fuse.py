@@ -75,7 +75,8 @@ def _serve(rootfs: Rootfs, device: int, apart: int, mounted: int, other_end: int
     os.write(apart, b"a")
     os.close(other_end)
     lower = _enter_jail(rootfs)
-    options = f"lowerdir={lower},upperdir=/c/upper,workdir=/c/work{rootfs.mapping}"
+    changes = ",upperdir=/c/upper,workdir=/c/work" if rootfs.upper else ""
+    options = f"lowerdir={lower}{changes}{rootfs.mapping}"
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     null = os.open("/null", os.O_RDWR)
@@ -96,7 +97,8 @@ def _enter_jail(rootfs: Rootfs) -> str:
         mounts.Bind(source=path, target=name, options=("ro",))
         for path, name in zip(rootfs.lower, names, strict=True)
     ]
-    binds.append(mounts.Bind(source=os.path.dirname(rootfs.upper), target="/c"))
+    if rootfs.upper:
+        binds.append(mounts.Bind(source=os.path.dirname(rootfs.upper), target="/c"))
     binds.append(mounts.Bind(source="/dev/null", target="/null", recursive=False))
     binds += [
         mounts.Bind(source=path, target=path, options=("ro",))
