@@ -37,14 +37,10 @@ class Images:
         elif not fetched and self._policy in ("always", "newer"):
             return None
         try:
-            image = images.find(self._ctx, name)
+            image = images.find_for(self._ctx, name, asked)
         except NotFound:
-            if self._policy == "never" and name == reference:
+            if fetched or (self._policy == "never" and name == reference):
                 raise
-            return None
-        if not platforms.fits(image.platform, asked):
-            if fetched or self._policy == "never":
-                raise NotFound(f"{reference}: image not known for the platform {asked}")
             return None
         return self._base(image, reference)
 

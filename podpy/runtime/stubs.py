@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BENEATH = libc.RESOLVE_BENEATH | libc.RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_MARKS = {".wh..wh..opq", ".wh..opq"}
 
 
 class Survey:
@@ -172,6 +173,7 @@ def _remove_stub(top: int, path: str) -> None:
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
+            _remove_marks(parent, name)
             os.rmdir(name, dir_fd=parent)
         elif stat.S_ISREG(status.st_mode) and not status.st_size:
             os.unlink(name, dir_fd=parent)
@@ -181,6 +183,18 @@ def _remove_stub(top: int, path: str) -> None:
         return  # gone, or in use: then it is the step's
     finally:
         os.close(parent)
+
+
+def _remove_marks(parent: int, name: str) -> None:
+    """Take the files by which fuse-overlayfs marks a new directory out of an empty one."""
+    fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        found = os.listdir(fd)
+        if set(found) <= _MARKS:
+            for mark in found:
+                os.unlink(mark, dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def _remove_copy(top: int, path: str, before: tuple[int, ...]) -> None:

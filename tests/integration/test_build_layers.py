@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support import host
 from support.podpy import BUSYBOX, Podpy
 
 NET = ("--network", "none")
@@ -150,3 +151,34 @@ def test_images_for_other_platforms_are_found(podpy: Podpy, source: Path) -> Non
         assert (image["Architecture"], image["Config"]["Labels"]) == (name, {"a": name})
         podpy("rm", identity)
     podpy.fails("create", "--pull", "never", "--platform", "linux/s390x", "several", "x")
+
+
+def test_a_stage_begins_with_the_image_for_its_platform(podpy: Podpy, source: Path) -> None:
+    (source / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nENV A=$TARGETARCH\n")
+    build(podpy, source, "--platform", "linux/amd64,linux/arm64", "-t", "several")
+    (source / "Dockerfile").write_text("FROM --platform=linux/arm64 localhost/several\nENV B=$A\n")
+    build(podpy, source, "--pull=never", "-t", "derived")
+    (image,) = podpy("image", "inspect", "derived").json()
+    assert image["Architecture"] == "arm64"
+    assert image["Config"]["Env"][-2:] == ["A=arm64", "B=arm64"]
+
+
+# --- drivers -------------------------------------------------------------------
+
+
+def test_every_driver_gives_the_same_layers(podpy: Podpy, source: Path) -> None:
+    host.require("fuse-overlayfs", "/dev/fuse")
+    (source / "Dockerfile").write_text(
+        f"FROM {BUSYBOX}\n"
+        "RUN mkdir -p /a/b/c && touch /a/b/c/d && ln /a/b/c/d /a/b/c/e && rm /bin/ls\n"
+        "RUN rm -r /a/b && mkdir /a/b && touch /a/b/new && rm -r /home && chmod 700 /etc\n"
+        "COPY Dockerfile /a/b/\n"
+    )
+    digests = {}
+    for driver in ("overlay", "fuse-overlayfs", "vfs"):
+        place = podpy.directory / "config/containers/storage.conf"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(f'[storage]\ndriver = "{driver}"\n')
+        options = ("--timestamp", "1", "--no-cache", "--quiet")
+        digests[driver] = podpy("build", *NET, *options, source).text
+    assert len(set(digests.values())) == 1, digests
