@@ -20,12 +20,15 @@ PREFIX = "podpy-"
 KIND = "build"
 
 
-def sweep(store: Store) -> None:
-    """Remove what builds of dead processes left."""
+def sweep(store: Store, *, waits: bool = True) -> None:
+    """Remove what builds of dead processes left; ``waits`` until trees are deleted."""
     above = cgroup.delegated()
     if above:
         for name in files.list_directory(above):
             if name.startswith(f"{PREFIX}{KIND}.") and not staging.owner_is_alive(name):
                 with suppress(PodpyError, OSError):  # another one sweeps, too
                     cgroup.remove(f"{above}/{name}")
-    staging.sweep(store)
+    if waits:
+        staging.sweep(store)
+    else:
+        staging.sweep_later(store)

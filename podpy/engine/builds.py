@@ -50,7 +50,7 @@ def build(ctx: Context, options: BuildOptions, report: Report) -> BuildResult:
             return _Building(ctx, options, prepared, pins, report).run()
     finally:
         pins.close()
-        leftovers.sweep(ctx.store)
+        leftovers.sweep(ctx.store, waits=False)
 
 
 class _Building:

@@ -74,7 +74,7 @@ def commit(store: Store, pins: Pins, upper: Upper, *, timestamp: int | None = No
         if pins.hold(diff_id, layers.path_of(store, diff_id)):
             known = _known(store, diff_id, writer)
             if known is not None:
-                staging.discard(store, upper.directory)
+                staging.abandon(store, upper.directory)
                 return known
         blob = writer.commit(manifests.layer_type("plain"), durable=False)
     layer = Layer(
@@ -193,7 +193,7 @@ def _publish(
     except OSError:
         if not os.path.exists(f"{place}/layer.json"):
             raise
-        staging.discard(store, upper.directory)
+        staging.abandon(store, upper.directory)
 
 
 def make_durable(store: Store, made: Iterable[tuple[str, Descriptor]]) -> None:
