@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from podpy.kernel import libc
 
@@ -32,6 +33,8 @@ class View:
     """
 
     def __init__(self, root: int) -> None:
+        # A module that were imported from now on would be the payload's.
+        sys.meta_path.clear()
         self._proc = os.open("/proc", _PATH | os.O_DIRECTORY)
         self._here = os.open("/proc/self/fd", _PATH | os.O_DIRECTORY)
         self._root = root

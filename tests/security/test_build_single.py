@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from podpy.build.sight import View
+from podpy.kernel import process, userns
 from podpy.storage import single
 from support.recorded import Recorded, syscall
 
@@ -182,6 +185,26 @@ def test_a_device_is_never_made_through_a_link(recorded: Recorded, secret: Path)
 
     assert recorded(payload) == [-17, -2]
     assert not os.path.lexists(outside)
+
+
+def test_no_module_is_ever_imported_from_the_payloads_files(directory: Path) -> None:
+    """The recorder's root directory is the payload's."""
+    root = directory / "root"
+    for path in [*filter(os.path.isabs, sys.path), "/planted"]:
+        place = root / path[1:]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "podpy_planted.py").write_text("raise SystemExit(66)\n")
+
+    def child() -> int:
+        View(os.open(root, os.O_PATH | os.O_DIRECTORY))
+        sys.path.append("/planted")
+        try:
+            __import__("podpy_planted")
+        except ModuleNotFoundError:
+            return 0
+        return 1
+
+    assert process.wait(userns.fork_mapped(child, userns.own_map())) == 0
 
 
 def test_records_that_are_nonsense(recorded: Recorded) -> None:
