@@ -120,7 +120,7 @@ def test_progress_on_a_terminal(podpy: Podpy, source: Path) -> None:
     terminal = podpy.terminal("build", "-t", "made", source, columns=70)
     terminal.expect(r"\[\+\] Building \d+\.\ds \(1/2\)")
     terminal.expect(r"=> => # tick 2")
-    terminal.expect(r"\[\+\] Building 1\.\ds \(2/2\) FINISHED")
+    terminal.expect(r"\[\+\] Building \d+\.\ds \(3/3\) FINISHED")
     assert terminal.wait() == 0
     assert re.search(r"\x1b\[\?25h[0-9a-f]{64}\r\n$", terminal.output)
     again = podpy.terminal("build", "--progress=plain", source)
