@@ -14,8 +14,7 @@ from __future__ import annotations
 import os
 import stat
 
-from podpy.build.placing import walk
-from podpy.build.selection import IN_ROOT
+from podpy.build.inroot import NO_LINKS, walk
 from podpy.errors import BuildError, ImageError
 from podpy.kernel import libc
 from podpy.storage import inflate, tar
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from podpy.storage.tar import Entry, Reader
 
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-_NO_LINKS = IN_ROOT | libc.RESOLVE_NO_SYMLINKS
 
 
 class Inflated(tar.Stream):
@@ -130,7 +128,7 @@ def unpack(
         if not stat.S_ISREG(entry[1]):
             others.append(pick)
             continue
-        fd = libc.openat2(source, path, _O_READ, resolve=_NO_LINKS)
+        fd = libc.openat2(source, path, _O_READ, resolve=NO_LINKS)
         try:
             if not is_archive(fd):
                 others.append(pick)

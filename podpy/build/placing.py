@@ -10,12 +10,12 @@ process's umask must be 0.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 
 from podpy import files
-from podpy.build.selection import IN_ROOT, read_xattrs
+from podpy.build.filedata import DataCopy, read_xattrs, set_xattrs
+from podpy.build.inroot import IN_ROOT, NO_LINKS, O_DIR, walk
 from podpy.errors import BuildError
 from podpy.kernel import libc
 
@@ -26,66 +26,9 @@ if TYPE_CHECKING:
     from podpy.build.owners import Book
     from podpy.build.selection import Entry, Pick
 
-_O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _O_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_PATH = libc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_LINKS = IN_ROOT | libc.RESOLVE_NO_SYMLINKS
-_FICLONE = 0x40049409
-_SMALL = 1 << 18
-_MOST_LINKS = 40
-_NO_CLONE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY)
-
-
-def walk(
-    root: int, path: str, make: Callable[[int, str], None], *, whole: bool = True
-) -> tuple[int, str]:
-    """A descriptor of a directory inside the root, its missing parts made by ``make``.
-
-    With ``whole=False`` the last component may be no directory or missing: then
-    the descriptor is of the directory that holds it, and the second value its name.
-    ``..`` and absolute links never leave the root.
-    """
-    trail = [os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)]
-    pending, followed = path.split("/")[::-1], 0
-    try:
-        while pending:
-            part = pending.pop()
-            if part == ".." and len(trail) > 1:
-                os.close(trail.pop())
-            if part in ("", ".", ".."):
-                continue
-            is_last = not whole and not any(rest not in ("", ".") for rest in pending)
-            try:
-                trail.append(os.open(part, _O_DIR, dir_fd=trail[-1]))
-            except FileNotFoundError:
-                if is_last:
-                    return trail.pop(), part
-                make(trail[-1], part)
-                trail.append(os.open(part, _O_DIR, dir_fd=trail[-1]))
-            except NotADirectoryError:
-                target = _link_target(trail[-1], part)
-                if not target and is_last:
-                    return trail.pop(), part
-                followed += 1
-                if not target or followed > _MOST_LINKS:
-                    why = "too many links" if target else "not a directory"
-                    raise BuildError(f"{path}: {part} is {why}") from None
-                if target.startswith("/"):
-                    while len(trail) > 1:
-                        os.close(trail.pop())
-                pending += reversed(target.split("/"))
-        return trail.pop(), ""
-    finally:
-        for fd in trail:
-            os.close(fd)
-
-
-def _link_target(directory: int, name: str) -> str:
-    try:
-        return os.readlink(name, dir_fd=directory)
-    except OSError:
-        return ""
 
 
 class Placer:
@@ -122,7 +65,7 @@ class Placer:
         self._links: dict[tuple[int, int], str] = {}
         self._made: set[int] = set()
         self._parents: dict[str, int] = {}
-        self._can_clone = True
+        self._data = DataCopy()
 
     # --- the destination -----------------------------------------------------
 
@@ -143,7 +86,7 @@ class Placer:
                 self._place_contents(source, path, entry)
                 continue
             head = path.rpartition("/")[0]
-            reading = libc.openat2(source, head or ".", _O_DIR, resolve=_NO_LINKS)
+            reading = libc.openat2(source, head or ".", O_DIR, resolve=NO_LINKS)
             try:
                 if into < 0:
                     into, last = self.file_target(name, text, several=several)
@@ -153,7 +96,7 @@ class Placer:
         if into >= 0:
             os.close(into)
         for path, mtime in self._parents.items():
-            made = libc.openat2(self._root, path, _O_DIR, resolve=_NO_LINKS)
+            made = libc.openat2(self._root, path, O_DIR, resolve=NO_LINKS)
             os.utime(made, ns=(mtime, mtime))  # what was put into it changed its time
             os.close(made)
 
@@ -185,7 +128,7 @@ class Placer:
         at = self.directory()
         before = os.fstat(at)
         mtime = entry[5] if before.st_ino in self._made else before.st_mtime_ns
-        reading = libc.openat2(source, path or ".", _O_DIR, resolve=_NO_LINKS)
+        reading = libc.openat2(source, path or ".", O_DIR, resolve=NO_LINKS)
         try:
             self._fill(reading, at, self._real(at), entry)
             os.utime(at, ns=(mtime, mtime))
@@ -202,7 +145,7 @@ class Placer:
             for parent in above or ():
                 reached = f"{reached}/{parent[0]}".lstrip("/")
                 at = self._enter_parent(at, source, reached, parent)
-            reading = libc.openat2(source, reached or ".", _O_DIR, resolve=_NO_LINKS)
+            reading = libc.openat2(source, reached or ".", O_DIR, resolve=NO_LINKS)
             try:
                 if not name:
                     self._fill(reading, at, self._real(at), entry)
@@ -226,7 +169,7 @@ class Placer:
         made = self._existing(at, f"{self._real(at)}/{name}".lstrip("/"), name)
         os.close(at)
         if is_new:
-            reading = libc.openat2(source, reached, _O_DIR, resolve=_NO_LINKS)
+            reading = libc.openat2(source, reached, O_DIR, resolve=NO_LINKS)
             self._dress(reading, made, parent, chown=True)
             os.close(reading)
             self._parents[self._real(made)] = parent[5]
@@ -239,7 +182,7 @@ class Placer:
     def _make(self, parent: int, name: str) -> None:
         """A directory on the way to the destination: mode 755, and the copy's owner."""
         os.mkdir(name, 0o755, dir_fd=parent)
-        fd = os.open(name, _O_DIR, dir_fd=parent)
+        fd = os.open(name, O_DIR, dir_fd=parent)
         try:
             self._made.add(os.fstat(fd).st_ino)
             owner = self._owner or (0, 0)
@@ -294,7 +237,7 @@ class Placer:
             is_new = False
         made = self._existing(spot.target, path, name)
         try:
-            reading = os.open(name, _O_DIR, dir_fd=spot.source)
+            reading = os.open(name, O_DIR, dir_fd=spot.source)
             try:
                 self._fill(reading, made, path if is_new else self._real(made), entry)
                 self._dress(reading, made, entry, chown=spot.inherits or not is_new)
@@ -306,7 +249,7 @@ class Placer:
     def _existing(self, target: int, path: str, name: str) -> int:
         """What is there already, when it is a directory or a link to one of the root's."""
         try:
-            return os.open(name, _O_DIR, dir_fd=target)
+            return os.open(name, O_DIR, dir_fd=target)
         except OSError:
             pass
         try:
@@ -322,7 +265,7 @@ class Placer:
             self.own(target, uid, gid)
         if chown or permissions & 0o7000:
             os.fchmod(target, permissions)
-        _set_xattrs(target, read_xattrs(source))
+        set_xattrs(target, read_xattrs(source))
         os.utime(target, ns=(entry[5], entry[5]))
 
     def _file(self, spot: _Spot, name: str, new_name: str, entry: Entry) -> None:
@@ -339,14 +282,14 @@ class Placer:
             writing = self.create(spot.target, new_name, permissions & 0o777)
             try:
                 if size:
-                    self._data(reading, writing, status)
+                    self._data.copy(reading, writing, status)
                 uid, gid = self._owner_of(entry)
                 if uid or gid or spot.inherits:
                     self.own(writing, uid, gid)
                 if permissions & 0o7000:
                     os.fchmod(writing, permissions)
                 if " " in content:
-                    _set_xattrs(writing, read_xattrs(reading))
+                    set_xattrs(writing, read_xattrs(reading))
                 stamp = mtime if self._stamp is None else self._stamp
                 os.utime(writing, ns=(stamp, stamp))
             finally:
@@ -360,7 +303,7 @@ class Placer:
         if first is None:
             self._links[identity] = f"{spot.path}/{name}".lstrip("/")
             return False
-        held = libc.openat2(self._root, first, _O_PATH, resolve=_NO_LINKS)
+        held = libc.openat2(self._root, first, _O_PATH, resolve=NO_LINKS)
         try:
             self._clear(spot.target, name)
             os.link(f"/proc/self/fd/{held}", name, dst_dir_fd=spot.target)
@@ -423,28 +366,6 @@ class Placer:
         else:
             self._book.give(fd, uid, gid)
 
-    def _data(self, reading: int, writing: int, status: os.stat_result) -> None:
-        size = status.st_size
-        if size <= _SMALL and status.st_blocks:
-            data = os.read(reading, size + 1)
-            if len(data) == size:
-                files.write_all(writing, data)
-                return
-            os.lseek(reading, 0, os.SEEK_SET)
-        if self._can_clone and self._clone(reading, writing):
-            return
-        _copy_extents(reading, writing, size)
-
-    def _clone(self, reading: int, writing: int) -> bool:
-        try:
-            fcntl.ioctl(writing, _FICLONE, reading)
-        except OSError as error:
-            if error.errno not in _NO_CLONE:
-                raise
-            self._can_clone = False
-            return False
-        return True
-
 
 class _Spot:
     """A directory to read, one to write, and the path of the latter in the root.
@@ -463,47 +384,3 @@ class _Spot:
 
 def _mode(fd: int) -> int:
     return os.fstat(fd).st_mode
-
-
-def _set_xattrs(fd: int, xattrs: list[tuple[str, bytes]]) -> None:
-    for name, value in xattrs:
-        try:
-            os.setxattr(fd, name, value)
-        except OSError as error:
-            # A file system without them, or a capability that is not ours to give.
-            if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
-                raise
-
-
-def _copy_extents(reading: int, writing: int, size: int) -> None:
-    """The pieces of a file that hold data; what lies between stays a hole."""
-    at = 0
-    while at < size:
-        try:
-            start = os.lseek(reading, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            break  # a hole to the end
-        end = os.lseek(reading, start, os.SEEK_HOLE)
-        os.lseek(reading, start, os.SEEK_SET)
-        os.lseek(writing, start, os.SEEK_SET)
-        _copy_range(reading, writing, end - start)
-        at = end
-    os.ftruncate(writing, size)
-
-
-def _copy_range(reading: int, writing: int, count: int) -> None:
-    """From position to position, inside the kernel where it can be done."""
-    try:
-        while count and (done := os.copy_file_range(reading, writing, count)):
-            count -= done
-    except OSError as error:
-        if error.errno not in _NO_CLONE:
-            raise
-    while count:
-        data = os.read(reading, min(count, 1 << 20))
-        if not data:
-            raise BuildError("a file became shorter while it was copied")
-        files.write_all(writing, data)
-        count -= len(data)

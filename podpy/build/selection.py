@@ -14,7 +14,9 @@ import os
 import posixpath
 import stat
 
+from podpy.build.filedata import read_xattrs
 from podpy.build.ignore import Ignore, has_wildcard, matcher
+from podpy.build.inroot import IN_ROOT, NO_LINKS, O_DIR
 from podpy.errors import BuildError
 from podpy.kernel import libc
 
@@ -33,39 +35,12 @@ if TYPE_CHECKING:
     Pick = tuple[str, str, str, "list[Entry] | None", Entry]
     Digest = Callable[[int, str, str, os.stat_result], str]
 
-IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
-_NO_LINKS = IN_ROOT | libc.RESOLVE_NO_SYMLINKS
 _O_PATH = libc.O_PATH | os.O_CLOEXEC
-_O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ANY_DEPTH = "**"
 _PIVOT = "/./"
 _DEEPEST = 200
 _CHUNK = 1 << 20
-
-
-def welcome_xattr(name: str) -> bool:
-    """Whether an extended attribute belongs to a file's content (and not to the host's engine)."""
-    if name.startswith("user."):
-        return not name.startswith(
-            ("user.overlay.", "user.podpy.", "user.fuseoverlayfs.", "user.containers.")
-        )
-    return name == "security.capability"
-
-
-def read_xattrs(fd: int) -> list[tuple[str, bytes]]:
-    """The attributes of an open file that a copy keeps, sorted."""
-    try:
-        names = os.listxattr(fd)
-    except OSError:
-        return []  # a file system without them
-    found = []
-    for name in sorted(filter(welcome_xattr, names)):
-        try:
-            found.append((name, os.getxattr(fd, name)))
-        except OSError:
-            continue  # a capability of somebody's who has no number here
-    return found
 
 
 def digest_file(directory: int, name: str, _path: str, _status: os.stat_result) -> str:
@@ -180,7 +155,7 @@ class Selector:
             os.close(fd)
 
     def _status(self, path: str) -> os.stat_result:
-        fd = libc.openat2(self._root, path or ".", _O_PATH | os.O_NOFOLLOW, resolve=_NO_LINKS)
+        fd = libc.openat2(self._root, path or ".", _O_PATH | os.O_NOFOLLOW, resolve=NO_LINKS)
         try:
             return os.fstat(fd)
         finally:
@@ -227,7 +202,7 @@ class Selector:
         """
         head, _, last = path.rpartition("/")
         flags = os.O_RDONLY | os.O_DIRECTORY
-        parent = libc.openat2(self._root, head or ".", flags, resolve=_NO_LINKS)
+        parent = libc.openat2(self._root, head or ".", flags, resolve=NO_LINKS)
         try:
             if not last:
                 here = _Place(parent, "", self._ignore.root(), exclude, 0)
@@ -254,7 +229,7 @@ class Selector:
         inner = here.level.enter(name)
         if inner is None:
             return None
-        fd = os.open(name, _O_DIR, dir_fd=here.fd)
+        fd = os.open(name, O_DIR, dir_fd=here.fd)
         try:
             below = _Place(fd, f"{here.prefix}{name}/", inner, inside, here.depth + 1)
             children = self._children(below)
@@ -343,7 +318,7 @@ def _glob(fd: int, prefix: str, patterns: tuple[str, ...], level: Level | None) 
             if not level.excludes(name) or (is_directory and level.enter(name) is not None):
                 yield prefix + name
         elif is_directory:
-            inner = os.open(name, _O_DIR, dir_fd=fd)
+            inner = os.open(name, O_DIR, dir_fd=fd)
             try:
                 following = patterns if deep else rest
                 yield from _glob(inner, f"{prefix}{name}/", following, level.enter(name))

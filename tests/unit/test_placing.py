@@ -12,7 +12,8 @@ import pytest
 
 from podpy.build import copying, filemodes
 from podpy.build.diagnostics import Problem
-from podpy.build.placing import Placer, walk
+from podpy.build.inroot import walk
+from podpy.build.placing import Placer
 from podpy.build.selection import Selector
 from podpy.errors import BuildError, UsageError
 
