@@ -15,7 +15,7 @@ import os
 import time
 
 from podpy import files, paths
-from podpy.build import cache, selection
+from podpy.build import cache, inroot, selection
 from podpy.errors import BuildError
 from podpy.kernel import libc
 from podpy.records import record
@@ -38,22 +38,63 @@ def place() -> str:
     return f"{paths.cache_home()}/build/mounts"
 
 
-class CacheMount:
-    """The directory of one cache mount, locked: ``lock`` is a descriptor to be closed."""
+class Locks:
+    """The caches that one command has, by path; a context manager that gives them back."""
 
-    def __init__(self, mount: RunMount, target: str, source: Source | None, bench: Bench) -> None:
+    def __init__(self) -> None:
+        self._held: dict[str, int] = {}
+
+    def __enter__(self) -> Locks:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for fd in self._held.values():
+            os.close(fd)
+        self._held.clear()
+
+    def take(self, base: str, sharing: str) -> str:
+        """Wait for a cache, or with ``private`` find a free one; its path."""
+        if sharing == "private":
+            return self._free(base)
+        kind = fcntl.LOCK_EX if sharing == "locked" else fcntl.LOCK_SH
+        if base in self._held:
+            if kind == fcntl.LOCK_EX:  # a second descriptor would wait for the first for ever
+                fcntl.flock(self._held[base], kind)
+            return base
+        while (fd := _locked(base, kind)) < 0:
+            pass  # removed while we waited: there is a new one now
+        self._held[base] = fd
+        return base
+
+    def _free(self, base: str) -> str:
+        number = 0
+        while True:
+            path = f"{base}.{number}" if number else base
+            fd = -1 if path in self._held else _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fd >= 0:
+                self._held[path] = fd
+                return path
+            number += 1
+
+
+def base_of(mount: RunMount, target: str, source: Source | None) -> str:
+    """Where a cache lies, or its first copy."""
+    return f"{place()}/{_name(mount.id or target, mount, source)}"
+
+
+class CacheMount:
+    """The directory of one cache mount, which ``locks`` hold from now on."""
+
+    def __init__(
+        self, mount: RunMount, target: str, source: Source | None, bench: Bench, locks: Locks
+    ) -> None:
         self._mount = mount
         self._source = source
         self._bench = bench
-        base = f"{place()}/{_name(mount.id or target, mount, source)}"
         files.make_directory(place())
-        path, self.lock = _private(base) if mount.sharing == "private" else _taken(base, mount)
+        path = locks.take(base_of(mount, target, source), mount.sharing)
         self.directory = f"{path}/data"
-        try:
-            self._use(path, mount.id or target)
-        except BaseException:
-            os.close(self.lock)
-            raise
+        self._use(path, mount.id or target)
 
     def _use(self, path: str, identity: str) -> None:
         """Make the data where it is missing: complete, then published by a rename."""
@@ -108,7 +149,7 @@ def _tree(source: Source) -> Tree:
 def _copy(root: int, path: str, directory: int) -> None:
     flags = os.O_RDONLY | os.O_DIRECTORY
     try:
-        found = libc.openat2(root, path or ".", flags, resolve=selection.IN_ROOT)
+        found = libc.openat2(root, path or ".", flags, resolve=inroot.IN_ROOT)
     except OSError as error:
         raise BuildError(f"RUN --mount=type=cache: source {path}: {error.strerror}") from None
     with TreeCopy() as copy:
@@ -122,24 +163,6 @@ def _name(identity: str, mount: RunMount, source: Source | None) -> str:
         return hashlib.sha256(os.fsencode(identity)).hexdigest()
     base = source.tree.layers if source.tree is not None else (source.directory,)
     return cache.key_of((identity, cache.chain(base), mount.source))
-
-
-def _taken(path: str, mount: RunMount) -> tuple[str, int]:
-    kind = fcntl.LOCK_EX if mount.sharing == "locked" else fcntl.LOCK_SH
-    while True:
-        fd = _locked(path, kind)
-        if fd >= 0:
-            return path, fd
-
-
-def _private(path: str) -> tuple[str, int]:
-    number = 0
-    while True:
-        candidate = f"{path}.{number}" if number else path
-        fd = _locked(candidate, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if fd >= 0:
-            return candidate, fd
-        number += 1
 
 
 def _locked(path: str, kind: int) -> int:

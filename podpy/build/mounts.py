@@ -15,6 +15,7 @@ import posixpath
 import stat
 
 from podpy.build import secrets, selection
+from podpy.build.cache_mounts import CacheMount, Locks, base_of
 from podpy.errors import BuildError
 from podpy.kernel import libc
 from podpy.kernel.mounts import Bind, clone_tree
@@ -139,15 +140,16 @@ class Mounts:
         self._settings = settings
         self._bench = bench
         self._place = bench.place()
-        self._locks: list[int] = []
+        self._locks = Locks()
         self._forwards: list[Forward] = []
         self._files: list[secrets.InlineFile] = []
-        self._made: list[tuple[str, Operation]] = []
+        self._made: list[tuple[int, str, Operation]] = []
         self.variables: dict[str, str] = {}
 
     def __enter__(self) -> Mounts:
         try:
-            for number, mount in enumerate(self._work.instruction.mounts):
+            mounts = enumerate(self._work.instruction.mounts)
+            for number, mount in sorted(mounts, key=lambda each: self._rank(each[1])):
                 getattr(self, f"_{mount.type}")(mount, number)
         except BaseException:
             self.__exit__()
@@ -157,10 +159,17 @@ class Mounts:
     def __exit__(self, *exc: object) -> None:
         for forward in self._forwards:
             forward.stop()
-        for fd in self._locks:
-            os.close(fd)
         self._forwards.clear()
-        self._locks.clear()
+        self._locks.__exit__()
+
+    def _rank(self, mount: RunMount) -> str:
+        """Caches come in one order in all builds, so that two never wait for each other."""
+        if mount.type != "cache":
+            return ""
+        return base_of(mount, target_of(mount, self._work.working_dir), self._seed(mount))
+
+    def _seed(self, mount: RunMount) -> Source | None:
+        return source_of(mount, self._work) if mount.from_ else None
 
     def add_file(self, file: secrets.InlineFile) -> None:
         """Provide a file of memory too."""
@@ -168,14 +177,14 @@ class Mounts:
 
     @property
     def operations(self) -> list[Operation]:
-        found = [made for _, made in sorted(self._made, key=lambda each: each[0].count("/"))]
+        found = [made for *_, made in sorted(self._made, key=lambda each: each[:2])]
         if self._files:
             found.append(secrets.Inline(place=self._own("files"), files=tuple(self._files)))
         return found
 
     @property
     def targets(self) -> list[str]:
-        return [target for target, _ in self._made] + [each.target for each in self._files]
+        return [target for _, target, _ in self._made] + [each.target for each in self._files]
 
     def _own(self, name: str) -> str:
         path = f"{self._place}/{name}"
@@ -183,7 +192,7 @@ class Mounts:
         return path
 
     def _add(self, target: str, operation: Operation) -> None:
-        self._made.append((target, operation))
+        self._made.append((target.count("/"), target, operation))
 
     # --- one method per type -------------------------------------------------
 
@@ -201,12 +210,8 @@ class Mounts:
         self._add(target, view)
 
     def _cache(self, mount: RunMount, number: int) -> None:
-        from podpy.build.cache_mounts import CacheMount
-
         target = target_of(mount, self._work.working_dir)
-        source = source_of(mount, self._work) if mount.from_ else None
-        found = CacheMount(mount, target, source, self._bench)
-        self._locks.append(found.lock)
+        found = CacheMount(mount, target, self._seed(mount), self._bench, self._locks)
         access = ("ro",) if mount.readonly else ()
         bind = Bind(source=found.directory, target=target, options=(*_SAFE, *access))
         self._add(target, bind)

@@ -20,7 +20,7 @@ import select
 import time
 
 from podpy.errors import HostError, suppress
-from podpy.kernel import cgroup, libc, process
+from podpy.kernel import capabilities, cgroup, libc, process
 from podpy.records import EMPTY, record, replace
 from podpy.runtime import (
     birth,
@@ -107,9 +107,11 @@ def run(step: Step) -> Ended:
 def _placement(step: Step) -> placement.Placement:
     """A cgroup of its own where limits need one, or where it costs nothing.
 
-    Asking systemd takes milliseconds; without limits the worker's own will do.
+    Asking systemd takes milliseconds; without limits the worker's own will do, unless
+    the command has the power to mount it for writing.
     """
-    asked = step.limits or step.cgroup_parent
+    may_mount = step.plan.process.capabilities & capabilities.bits(("CAP_SYS_ADMIN",))
+    asked = step.limits or step.cgroup_parent or may_mount
     if not asked and step.cgroup_manager != "cgroupfs" and cgroup.has_user_manager():
         return placement.Placement()
     return placement.begin(

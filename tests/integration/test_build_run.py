@@ -300,6 +300,37 @@ def test_sharing_of_cache_mounts(build: Builds, sharing: str, together: bool) ->
     assert any("one two" in line for line in made.said) is together
 
 
+def test_locked_caches_never_wait_for_each_other(build: Builds) -> None:
+    """One command with a cache twice, two commands with two caches in opposite orders."""
+    locked = "--mount=type=cache,sharing=locked,target=/{0},id={0}"
+    a, b = locked.format("a"), locked.format("b")
+    again = a.replace("target=/a", "target=/again")
+    text = (
+        f"FROM {BUSYBOX} AS one\nRUN {a} {again} {b} echo x > /a/x; sleep 0.3; ls /again\n"
+        f"FROM {BUSYBOX} AS two\nRUN {b} {a} sleep 0.3; ls /a\n{BOTH}"
+    )
+    assert set(build(text, "--jobs", "2").said) == {"x"}
+
+
+@pytest.mark.parametrize("driver", ["fuse-overlayfs", "vfs"])
+def test_other_storage_drivers_make_the_same_layers(build: Builds, driver: str) -> None:
+    build.write({"file": "1\n", "hidden": "", ".dockerignore": "hidden\n"})
+    text = (
+        f"FROM {BUSYBOX} AS made\nRUN mkdir -p /data && echo stage > /data/s\nFROM {BUSYBOX}\n"
+        "RUN true\nRUN --mount=target=/etc/ctx,rw echo x >> /etc/ctx/file; ls /etc/ctx\n"
+        "RUN --mount=from=made,source=/data,target=/d,rw cat /d/s; echo x > /d/s\n"
+        "RUN --mount=type=cache,target=/root/.cache/x --mount=type=tmpfs,target=/a/b true\n"
+        "RUN mkdir /etc/new; echo x > /etc/new/f; mv /etc/passwd /etc/pw; rm -r /tmp\n"
+    )
+    build.podpy.env["STORAGE_DRIVER"] = "overlay"
+    expected = build(text, "--no-cache")
+    build.podpy.env["STORAGE_DRIVER"] = driver
+    made = build(text, "--no-cache")
+    assert sorted(made.said) == sorted(expected.said) == ["file", "stage"]
+    assert made.layers() == expected.layers()
+    assert made.layers()[1:5] == [[]] * 4
+
+
 def test_private_cache_mounts_are_one_builds_at_a_time(build: Builds) -> None:
     mount = "--mount=type=cache,target=/c,id=p,sharing=private"
     stage = f"FROM {BUSYBOX} AS {{0}}\nRUN {mount} touch /c/{{0}}; sleep 1; ls /c | wc -l\n"
