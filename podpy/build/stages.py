@@ -16,6 +16,7 @@ from podpy.build.execute import Work
 from podpy.build.instructions import Add, Arg, Copy, Run, Workdir
 from podpy.build.model import CopyWork, Finished, RunWork, Source, Started, StepResult, Tree
 from podpy.build.plan import PROXIES
+from podpy.build.workdir import DirectoryWork
 from podpy.errors import BuildError
 from podpy.records import EMPTY, record
 
@@ -302,13 +303,16 @@ class _StageRun:
 
     def _workdir(self, instruction: Workdir) -> Flow:
         said = self.draft.apply(instruction)
-        path = self.draft.working_dir
+        work = DirectoryWork(path=self.draft.working_dir, user=self.draft.user)
+        if work.path == "/":
+            self.draft.note(said, layer=False)
+            return
         with self._bench(said) as bench:
-            key = workdir.key(path, bench)
+            key = workdir.key(work, bench)
             known = bench.lookup(key)
 
         def perform(bench: Bench, wire: Wire) -> StepResult:
-            return workdir.perform(path, bench)
+            return workdir.perform(work, bench)
 
         yield from self._layer(instruction, said, perform, key=key, known=known)
 

@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
-import os
-
-from podpy.build.model import StepResult
-from podpy.build.placing import walk
-from podpy.errors import BuildError
+from podpy.build.owners import Book
+from podpy.build.placing import Placer
+from podpy.errors import BuildError, PodpyError
+from podpy.kernel import userns
+from podpy.records import record
+from podpy.runtime import users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.build.bench import Bench
+    from podpy.build.inside import Upper
+    from podpy.build.model import StepResult
 
 
-def key(path: str, bench: Bench) -> str:
-    return bench.key("WORKDIR", path)
+@record
+class DirectoryWork:
+    """One WORKDIR: an absolute path, and the stage's user, whose the new directories are."""
+
+    path: str
+    user: str = ""
 
 
-def perform(path: str, bench: Bench) -> StepResult:
-    """Make an absolute path a directory, root's and of mode 755 where it was not there."""
-    known = key(path, bench)
+def key(work: DirectoryWork, bench: Bench) -> str:
+    return bench.key("WORKDIR", work.path, work.user)
+
+
+def perform(work: DirectoryWork, bench: Bench) -> StepResult:
+    """Make what is missing of a path, with mode 755."""
+    known = key(work, bench)
     found = bench.lookup(known)
     if found is not None:
         return found
     upper = bench.upper()
-    bench.inside(lambda root: _make(root, path), writing=upper)
+    single = userns.root_map().is_single
+    bench.inside(lambda root: _make(root, work, upper, single), writing=upper)
     result = bench.commit(upper)
     bench.remember((known,), result)
     return result
 
 
-def _make(root: int, path: str) -> None:
+def _make(root: int, work: DirectoryWork, upper: Upper, single: bool) -> None:
     """Every directory on the way, where it is missing; links are followed inside the root."""
+    book = Book(root, upper) if single else None
     try:
-        os.close(walk(root, path, _make_one)[0])
+        Placer(root, work.path, owner=_owner(root, work.user), book=book).directory()
     except OSError as error:
-        raise BuildError(f"WORKDIR {path}: {error.strerror}") from None
+        raise BuildError(f"WORKDIR {work.path}: {error.strerror}") from None
 
 
-def _make_one(parent: int, name: str) -> None:
-    os.mkdir(name, 0o755, dir_fd=parent)
+def _owner(root: int, user: str) -> tuple[int, int] | None:
+    """As BuildKit: an account's ids; a name that the image does not know is an error."""
+    if not user:
+        return None
+    try:
+        found = users.resolve(root, user)
+    except PodpyError as error:
+        raise BuildError(f"WORKDIR: {error.message}", hint=error.hint) from None
+    return found.uid, found.gid

@@ -32,6 +32,7 @@ POLICIES = ("always", "missing", "never", "newer")
 ISOLATIONS = ("oci", "chroot")
 CALLS = ("build", "check", "outline", "targets", "subrequests.describe")
 _LEVELS = ("manifest", "index", "manifest-descriptor", "index-descriptor")
+_EPOCH = "SOURCE_DATE_EPOCH"
 _IMAGE_SCHEMES = ("docker-image", "container-image", "docker")
 
 
@@ -104,9 +105,12 @@ def arguments(options: BuildOptions, env: Mapping[str, str]) -> dict[str, str]:
     """Build arguments: those of files first, ``--build-arg`` wins.
 
     A name without ``=`` takes its value from the environment, and is left out when
-    it has none there.
+    it has none there.  SOURCE_DATE_EPOCH of the environment is an argument unasked,
+    as docker has it.
     """
     found: dict[str, str] = {}
+    if _EPOCH in env:
+        found[_EPOCH] = env[_EPOCH]
     for path in options.build_arg_file:
         for line in values.lines(path, "--build-arg-file"):
             found.update(_argument(line, "--build-arg-file", env))
