@@ -166,7 +166,9 @@ class _Layer(Stream):
     ) -> _Directory:
         path = parent.path + name
         names = os.listxattr(fd)
-        known = self._known(fd, names)
+        # Only the kernel's overlay says of every directory whether it came from below.
+        is_old = self._creator and self._dotted and self._below.has(path)
+        known = single.recorded(fd) if is_old else self._known(fd, names)
         owner, mode = _owner(status, known), stat.S_IMODE(status.st_mode)
         xattrs = _attributes(fd, names) if names else None
         self._member(path + b"/", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
