@@ -35,6 +35,7 @@ class Prepared:
     ``directory`` is the context (an empty one where there is none), ``ignore``
     what does not exist in it; ``dockerfile`` is the text of the Dockerfile,
     ``dockerfile_name`` what messages call it; ``named`` are the named contexts.
+    ``steps`` numbers the build's steps after those of fetching.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Prepared:
         passing: bool,
     ) -> None:
         self._area = area
+        self.steps = area.steps
         self._passing = passing
         self.directory = directory
         self.ignore = ignore

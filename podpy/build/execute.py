@@ -9,6 +9,7 @@ The first failure ends everything that still runs.
 
 from __future__ import annotations
 
+import itertools
 import marshal
 import os
 import select
@@ -22,7 +23,7 @@ from podpy.runtime import channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any
 
     from podpy.build.model import Report
@@ -136,21 +137,25 @@ def _work(work: Work, reading: list[int], writing: list[int], parent: int) -> in
 
 
 class Scheduler:
-    """Runs tasks until all are done; ``jobs`` workers at a time."""
+    """Runs tasks until all are done; ``jobs`` workers at a time.
 
-    def __init__(self, report: Report, jobs: int = 0) -> None:
+    ``steps`` numbers the steps, where some were told before.
+    """
+
+    def __init__(
+        self, report: Report, jobs: int = 0, *, steps: Iterator[int] | None = None
+    ) -> None:
         self._report = report
         self._jobs = jobs or len(os.sched_getaffinity(0))
         self._queue: list[tuple[Task, Work]] = []
         self._workers: dict[int, _Worker] = {}
         self._busy: set[str] = set()
         self._poll = select.poll()
-        self._steps = 0
+        self._steps = steps or itertools.count(1)
 
     def next_step(self) -> int:
         """The number of one more step of the build."""
-        self._steps += 1
-        return self._steps
+        return next(self._steps)
 
     def add(self, steps: Steps) -> Task:
         """A task that begins with the next turn of :meth:`run`."""

@@ -7,11 +7,13 @@ every path is resolved inside: what a stranger packed leads to nothing of ours.
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
-from functools import partial
+import time
 
-from podpy.errors import BuildError
+from podpy.build.model import Failed, Finished, Started, Transfer
+from podpy.errors import BuildError, PodpyError
 from podpy.kernel import libc
 from podpy.records import EMPTY, record
 from podpy.storage import staging
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from podpy.build.git import Repository
+    from podpy.build.model import Report
     from podpy.paths import Store
     from podpy.registry.transport import Access
 
@@ -40,7 +43,8 @@ class Request:
     ``ignore_file`` is ``--ignorefile``; ``named`` are the ``--build-context``s.
     ``secret`` answers the secrets that git may need (``GIT_AUTH_TOKEN`` …),
     ``agent`` is the socket of an ssh agent.  ``preprocessor`` are options for
-    ``cpp``, which reads files called ``….in`` first.
+    ``cpp``, which reads files called ``….in`` first.  ``report`` is told of what
+    is fetched, as steps of the build.
     """
 
     source: str = ""
@@ -53,13 +57,15 @@ class Request:
     agent: str = ""
     access: Access | None = None
     stdin: int = 0
+    report: Report = lambda _: None
 
 
 class Area:
-    """Staging directories that live as long as a build; use as a context manager."""
+    """Staging directories that live as long as a build, and the steps that fill them."""
 
     def __init__(self, store: Store, request: Request) -> None:
         self.request = request
+        self.steps = itertools.count(1)
         self._store = store
         self._made: list[str] = []
 
@@ -70,9 +76,39 @@ class Area:
         self._made.append(path)
         return path
 
+    def step(self, text: str) -> Step:
+        """A step of the build that fetches something."""
+        return Step(self.request.report, next(self.steps), text)
+
     def close(self) -> None:
         while self._made:
             staging.discard(self._store, self._made.pop())
+
+
+class Step:
+    """A step that is told of from its beginning to its end; a context manager."""
+
+    def __init__(self, report: Report, number: int, text: str) -> None:
+        self._report = report
+        self._number = number
+        self._text = text
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Step:
+        self._report(Started(step=self._number, text=self._text))
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        seconds = time.monotonic() - self._begun
+        if error is None:
+            self._report(Finished(step=self._number, seconds=seconds))
+        elif isinstance(error, PodpyError):
+            self._report(Failed(step=self._number, error=error, seconds=seconds))
+
+    def tell(self, done: int, total: int) -> None:
+        """How many bytes of how many are there."""
+        text = os.path.basename(self._text)
+        self._report(Transfer(step=self._number, text=text, current=done, total=total))
 
 
 class Place:
@@ -99,7 +135,7 @@ class Place:
             return read_file(os.path.join(self.directory, path))
         root = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _read(path, partial(libc.openat2, root, path, _READ, resolve=_IN_ROOT))
+            return _read(path, lambda: libc.openat2(root, path, _READ, resolve=_IN_ROOT))
         finally:
             os.close(root)
 
@@ -115,7 +151,7 @@ class Place:
 def read_file(path: str) -> bytes | None:
     """A file of the user's, or a pipe; None when there is none."""
     streams = (stat.S_IFIFO, stat.S_IFCHR)  # `-f <(command)` is a pipe
-    return _read(path, partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC), streams)
+    return _read(path, lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), streams)
 
 
 def _read(path: str, opener: Callable[[], int], streams: tuple[int, ...] = ()) -> bytes | None:
@@ -167,8 +203,12 @@ def open_place(area: Area, source: str) -> Place:
     if repository is not None:
         return Place(check_out(area, repository), foreign=True)
     if is_url(source):
-        with remote.fetch_url(source, access=area.request.access) as download:
-            return _streamed(area, download.chunks(), remote.shown(source))
+        shown, access = remote.shown(source), area.request.access
+        with (
+            area.step(f"[internal] load {shown}") as step,
+            remote.fetch_url(source, access=access, tell=step.tell) as download,
+        ):
+            return _streamed(area, download.chunks(), shown)
     if os.path.exists(source):
         raise BuildError(
             f"context {source}: is not a directory",
@@ -206,14 +246,15 @@ def check_out(area: Area, repository: Repository) -> str:
 
     request = area.request
     directory = area.directory()
-    git.fetch_git(
-        repository,
-        directory,
-        area.directory(),
-        keep_git_dir=request.keep_git_dir,
-        header=git.authorization(repository, request.secret),
-        agent=request.agent,
-    )
+    with area.step(f"[internal] load git source {repository.remote}"):
+        git.fetch_git(
+            repository,
+            directory,
+            area.directory(),
+            keep_git_dir=request.keep_git_dir,
+            header=git.authorization(repository, request.secret),
+            agent=request.agent,
+        )
     return inside(directory, repository.subdir, f"git context {repository.remote!a}")
 
 

@@ -19,7 +19,7 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from urllib3.response import BaseHTTPResponse as Response
@@ -80,23 +80,33 @@ def fetch_url(
     authorization: str = "",
     access: Access | None = None,
     limit: int = LIMIT,
+    tell: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Download:
     """Download a file, unless it is here and its server says that it is still the same.
 
     ``checksum`` is ``sha256:<hex>`` (or sha384, sha512): anything else is a
     :class:`BuildError`, as are answers other than success and files larger than
     ``limit`` bytes.  ``authorization``, or a user name and password in the URL, go
-    to its own origin only.  Runs threads nowhere; imports urllib3 only when it asks a server.
+    to its own origin only.  ``tell(done, total)`` hears how many bytes are there.
+    Runs threads nowhere; imports urllib3 only when it asks a server.
     """
     check_checksum(checksum)
     files.make_directory(place())
-    header = authorization or _authorization(url)
     known = _Known(url)
     if checksum and known.answers(checksum):
         return known.open()
+    fetch = _Fetch(
+        url=url,
+        known=known,
+        checksum=checksum,
+        authorization=authorization or _authorization(url),
+        access=access,
+        limit=limit,
+        tell=tell,
+    )
     for attempt in range(_TRIES):
         try:
-            return _fetch(url, known, checksum, access, limit, authorization=header)
+            return fetch.run()
         except _Interrupted as error:
             if attempt == _TRIES - 1:
                 raise BuildError(f"{shown(url)}: {error}") from None
@@ -177,36 +187,6 @@ def _data(digits: str) -> str:
     return f"{place()}/{digits}"
 
 
-def _fetch(
-    url: str,
-    known: _Known,
-    checksum: str,
-    access: Access | None,
-    limit: int,
-    *,
-    authorization: str,
-) -> Download:
-    from podpy.registry import transport
-
-    parts = urlsplit(url)
-    origin = parts.netloc.rpartition("@")[2]
-    reach = transport.Transport(origin, insecure=False, access=access or transport.Access())
-    answer = reach.request(
-        "GET", shown(url), headers=known.conditions(), authorization=authorization
-    )
-    try:
-        if answer.status == 304 and known.values:
-            known.add(checksum)
-            _check(url, known.values["digests"], checksum)
-            return known.open()
-        if answer.status != 200:
-            reason = f"{answer.status} {answer.reason or ''}".rstrip()
-            raise BuildError(f"{shown(url)}: the server answers {reason}")
-        return _receive(url, answer, known, checksum, limit)
-    finally:
-        transport.finish(answer)
-
-
 def _authorization(url: str) -> str:
     """``Basic`` credentials for the user name and password of a URL."""
     parts = urlsplit(url)
@@ -218,60 +198,97 @@ def _authorization(url: str) -> str:
     return f"Basic {b64encode(login.encode()).decode()}"
 
 
-def _receive(url: str, answer: Response, known: _Known, checksum: str, limit: int) -> Download:
-    """The body of an answer, verified, in the cache under its digest."""
-    temporary = files.temporary_name(f"{place()}/download")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        asked = checksum.partition(":")[0] or "sha256"
-        digests = _copy(url, answer, fd, limit, {"sha256", asked})
-        _check(url, digests, checksum)
-        os.rename(temporary, _data(digests["sha256"]))
-    except BaseException:
-        files.unlink(temporary)
-        raise
-    finally:
-        os.close(fd)
-    headers = answer.headers
-    known.keep(
-        {
-            "url": shown(url),
-            "digests": digests,
-            "name": _name(url, headers.get("Content-Disposition", "")),
-            "etag": headers.get("ETag", ""),
-            "modified": headers.get("Last-Modified", ""),
-        }
-    )
-    return known.open(cached=False)
+@record
+class _Fetch:
+    """One download, as it was asked for."""
 
+    url: str
+    known: _Known
+    checksum: str
+    authorization: str
+    access: Access | None
+    limit: int
+    tell: Callable[[int, int], None]
 
-def _copy(url: str, answer: Response, fd: int, limit: int, algorithms: set[str]) -> dict[str, str]:
-    """Write a body to a file; its digests."""
-    from urllib3.exceptions import HTTPError
+    def run(self) -> Download:
+        """Ask the server; :class:`_Interrupted` when trying again makes sense."""
+        from podpy.registry import transport
 
-    hashes = {name: hashlib.new(name) for name in algorithms}
-    size = 0
-    try:
-        for data in answer.stream(_CHUNK):
-            size += len(data)
-            if size > limit:
-                raise BuildError(f"{shown(url)}: more than {limit} bytes")
-            files.write_all(fd, data)
-            for each in hashes.values():
-                each.update(data)
-    except HTTPError as error:
-        raise _Interrupted(f"the download broke off after {size} bytes: {error}") from None
-    return {name: each.hexdigest() for name, each in hashes.items()}
-
-
-def _check(url: str, digests: dict[str, str], checksum: str) -> None:
-    if not checksum:
-        return
-    algorithm, _, wanted = checksum.partition(":")
-    if digests[algorithm] != wanted:
-        raise BuildError(
-            f"{shown(url)}: its checksum is {algorithm}:{digests[algorithm]}, not {checksum}"
+        origin = urlsplit(self.url).netloc.rpartition("@")[2]
+        access = self.access or transport.Access()
+        reach = transport.Transport(origin, insecure=False, access=access)
+        answer = reach.request(
+            "GET",
+            shown(self.url),
+            headers=self.known.conditions(),
+            authorization=self.authorization,
         )
+        try:
+            if answer.status == 304 and self.known.values:
+                self.known.add(self.checksum)
+                self._check(self.known.values["digests"])
+                return self.known.open()
+            if answer.status != 200:
+                reason = f"{answer.status} {answer.reason or ''}".rstrip()
+                raise self._error(f"the server answers {reason}")
+            return self._receive(answer)
+        finally:
+            transport.finish(answer)
+
+    def _error(self, reason: str) -> BuildError:
+        return BuildError(f"{shown(self.url)}: {reason}")
+
+    def _receive(self, answer: Response) -> Download:
+        """The body of an answer, verified, in the cache under its digest."""
+        temporary = files.temporary_name(f"{place()}/download")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            digests = self._copy(answer, fd)
+            self._check(digests)
+            os.rename(temporary, _data(digests["sha256"]))
+        except BaseException:
+            files.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+        headers = answer.headers
+        self.known.keep(
+            {
+                "url": shown(self.url),
+                "digests": digests,
+                "name": _name(self.url, headers.get("Content-Disposition", "")),
+                "etag": headers.get("ETag", ""),
+                "modified": headers.get("Last-Modified", ""),
+            }
+        )
+        return self.known.open(cached=False)
+
+    def _copy(self, answer: Response, fd: int) -> dict[str, str]:
+        """Write a body to a file; its digests."""
+        from urllib3.exceptions import HTTPError
+
+        asked = self.checksum.partition(":")[0] or "sha256"
+        hashes = {name: hashlib.new(name) for name in {"sha256", asked}}
+        length = answer.headers.get("Content-Length", "")
+        total, size = int(length) if length.isdigit() else 0, 0
+        try:
+            for data in answer.stream(_CHUNK):
+                size += len(data)
+                if size > self.limit:
+                    raise self._error(f"more than {self.limit} bytes")
+                files.write_all(fd, data)
+                for each in hashes.values():
+                    each.update(data)
+                self.tell(size, total)
+        except HTTPError as error:
+            raise _Interrupted(f"the download broke off after {size} bytes: {error}") from None
+        return {name: each.hexdigest() for name, each in hashes.items()}
+
+    def _check(self, digests: dict[str, str]) -> None:
+        algorithm, _, wanted = self.checksum.partition(":")
+        if wanted and digests[algorithm] != wanted:
+            found = f"{algorithm}:{digests[algorithm]}"
+            raise self._error(f"its checksum is {found}, not {self.checksum}")
 
 
 def _name(url: str, disposition: str) -> str:

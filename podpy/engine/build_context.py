@@ -13,6 +13,7 @@ from podpy.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podpy.build.context import Prepared
+    from podpy.build.model import Report
     from podpy.engine.build_options import BuildOptions
     from podpy.engine.context import Context
     from podpy.registry.transport import Access
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _KEEP_GIT = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 
 
-def prepare(ctx: Context, options: BuildOptions) -> Prepared:
+def prepare(ctx: Context, options: BuildOptions, report: Report = lambda _: None) -> Prepared:
     """See :func:`podpy.build.context.prepare`; a context manager."""
     if list(options.file).count("-") + (options.context == "-") > 1:
         raise UsageError("-: only one of the context and the Dockerfile can be standard input")
@@ -42,6 +43,7 @@ def prepare(ctx: Context, options: BuildOptions) -> Prepared:
         secret=secret,
         agent=agents["default"].paths[0] if "default" in agents else "",
         access=_access(ctx, options),
+        report=report,
     )
     return context.prepare(ctx.store, request)
 

@@ -46,7 +46,7 @@ def build(ctx: Context, options: BuildOptions, report: Report) -> BuildResult:
     ctx.store.prepare()
     pins = Pins(ctx.store)
     try:
-        with build_context.prepare(ctx, options) as prepared:
+        with build_context.prepare(ctx, options, report) as prepared:
             return _Building(ctx, options, prepared, pins, report).run()
     finally:
         pins.close()
@@ -72,7 +72,8 @@ class _Building:
     def run(self) -> BuildResult:
         self._report(Loaded(name=self._dockerfile.name, lines=self._dockerfile.lines))
         self._lint()
-        scheduler = Scheduler(self._report, build_request.jobs(self._options))
+        jobs = build_request.jobs(self._options)
+        scheduler = Scheduler(self._report, jobs, steps=self._prepared.steps)
         host = self._host(scheduler)
         delivery = Delivery(
             self._ctx,

@@ -625,7 +625,7 @@ def test_every_form_of_one_context_gives_one_image(
         built(podpy, *epoch, "-", input=body),
     }
     assert len(images) == 1
-    assert podpy.staging() == []
+    polling.eventually(lambda: podpy.staging() == [])  # deleted after the answer
 
 
 def test_an_ignored_directory_is_not_looked_into(podpy: Podpy, busybox: str, tree: Path) -> None:
@@ -694,6 +694,21 @@ def test_named_contexts_of_a_build(
         "/code/h", "/files/g", "/replaced/.dockerignore", "/replaced/f", "/replaced/sub/g",
         "f", "sub",
     ]  # fmt: skip
+
+
+def test_fetching_is_a_step_of_the_build(
+    podpy: Podpy, busybox: str, web: FakeServer, server: GitServer
+) -> None:
+    server.repository("r").commit({"f": "x"})
+    text = f"FROM {busybox}\nCOPY --from=code f /\n"
+    serve(web, {"/ctx": tar({"Dockerfile": text})})
+    code = f"code={server.url}/r.git"
+    said = podpy("build", "--progress", "plain", "--build-context", code, f"{web.url}/ctx").stderr
+    assert f"#1 [internal] load {web.url}/ctx\n" in said
+    assert f"[internal] load git source {server.url}/r.git\n" in said
+    server.close()
+    said = podpy("build", "--progress", "plain", f"{server.url}/r.git", code=125).stderr
+    assert "#1 ERROR" in said, said
 
 
 def test_what_contexts_leave_in_the_cache_is_pruned(
