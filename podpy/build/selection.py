@@ -90,15 +90,15 @@ class Selector:
 
     def _plain(self, source: str) -> Iterator[Pick]:
         literal, patterns = _split(clean(source))
-        if not patterns:
-            yield self.pick(source, literal)
-            return
-        for match in self._matches(literal, patterns):
-            path = posixpath.join(literal, match)
+        if patterns:
+            matches = self._matches(literal, patterns)
+            found = [(match, posixpath.join(literal, match)) for match in matches]
+        else:
+            found = [(posixpath.basename(literal), literal)]
+        for match, path in found:
             excluded = self._exclude.excludes(match) or self._exclude.excludes(path)
-            if excluded and not self._is_directory(path):
-                continue
-            yield self.pick(source, path)
+            if not excluded or self._is_directory(path):
+                yield self.pick(source, path)
 
     def _with_parents(self, source: str) -> Iterator[Pick]:
         """``--parents``: what stands before ``/./`` is left out of the new path."""
