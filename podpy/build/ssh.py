@@ -11,7 +11,6 @@ from __future__ import annotations
 import _signal
 import os
 import select
-import socket
 import stat
 
 from podpy.errors import BuildError, HostError, suppress
@@ -20,6 +19,7 @@ from podpy.records import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
 #: Requests of the agent's protocol that only read: identities, sign, extension (session-bind).
@@ -186,6 +186,8 @@ def _add_key(agent: Agent, path: str, own: str) -> None:
 
 def _bound(directory: str, name: str) -> socket.socket:
     """A listening socket; bound by descriptor, because ``sun_path`` is short."""
+    import socket  # 4 ms, which a build without agents does without
+
     fd = os.open(directory, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -197,6 +199,8 @@ def _bound(directory: str, name: str) -> socket.socket:
 
 
 def _connected(path: str) -> socket.socket:
+    import socket
+
     directory, name = os.path.split(path)
     fd = os.open(directory, libc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
