@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from support import debian, host, processes
-from support.podpy import BUSYBOX
+from support import debian, host, images, processes
+from support.podpy import BUSYBOX, Podpy
 from support.single import SinglePodpy
 
+SMALL = "localhost/debian-small:latest"
 NET = ("--network", "none")
 #: What Debian's packages make of themselves, as `stat` shows it after an installation by root.
 INSTALLED = {
@@ -152,6 +153,39 @@ def _archive(path: Path) -> None:
             archive.addfile(member)
 
 
+@pytest.fixture
+def ranged(base: Path, watch: processes.Watch, cgroup: host.OwnCgroup) -> Iterator[Podpy]:
+    """podpy of the same user, with his subordinate ids."""
+    host.require("newuidmap", "subids")
+    place = base / "ranged"
+    place.mkdir(mode=0o700)
+    runner = Podpy(place)
+    yield runner
+    runner.clean_up(watch)
+
+
+def test_the_image_is_the_one_that_another_host_makes(podpy: SinglePodpy, ranged: Podpy) -> None:
+    """To the digest: owners and modes, links, directories on the way, what is deleted."""
+    context = podpy.directory / "context"
+    context.mkdir()
+    (context / "f").write_text("content")
+    (context / "f").chmod(0o640)
+    (context / "Dockerfile").write_text(f"""FROM {BUSYBOX} AS first
+        RUN mkdir -p /d/e && touch /d/f /d/e/f && ln -s f /d/l && ln /d/f /d/h && mkfifo /d/p
+        RUN chown -R 101:102 /d && chown -h 103:104 /d/l && chmod 6755 /d/f && chmod 2750 /d
+        FROM {BUSYBOX}
+        COPY --from=first /d /d
+        COPY --chown=7:8 --chmod=4711 f /copied/f
+        USER 55:56
+        RUN touch /tmp/mine && mkdir /tmp/d && ln -s x /tmp/d/l
+        USER root
+        RUN rm -r /d/e && cp -a /d /copy && sed -i s/content/other/ /copied/f
+        """)
+    ranged.load_layers(BUSYBOX, images.busybox_layer())
+    made = [each("build", "-q", *NET, "--timestamp", "1", context).text for each in (podpy, ranged)]
+    assert made[0] == made[1]
+
+
 def test_squashed_layers_keep_their_owners(podpy: SinglePodpy) -> None:
     made = podpy.build(
         f"""FROM {BUSYBOX}
@@ -199,9 +233,10 @@ def test_a_command_that_fails_fails(podpy: SinglePodpy) -> None:
 @pytest.mark.long
 @pytest.mark.internet
 def test_packages_of_debian_are_installed_as_by_root(single: SinglePodpy) -> None:
-    single("load", "-q", "-i", debian.archive(debian.cache("single"), "localhost/debian"))
+    archive = debian.archive(debian.cache("podpy-debian"), SMALL)
+    single("load", "-q", "-i", archive, timeout=120)
     made = single.build(
-        """FROM localhost/debian
+        f"""FROM {SMALL}
         ENV DEBIAN_FRONTEND=noninteractive
         RUN apt-get update && apt-get install -y --no-install-recommends \\
             redis-server openssh-server postfix

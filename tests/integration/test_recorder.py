@@ -132,6 +132,22 @@ def test_devices_are_empty_files_that_say_what_they_stand_for(recorded: Recorded
     assert (recorded.root / "null").stat().st_size == 0
 
 
+def test_file_capabilities_are_the_kernels(recorded: Recorded) -> None:
+    """They are kept for the caller's own id, and read by root inside as they were given."""
+    given = bytes.fromhex("0100000200040000000000000000000000000000")
+
+    def payload() -> Any:
+        open("f", "w").close()
+        os.setxattr("f", "security.capability", given)
+        before = os.getxattr("f", "security.capability")
+        os.chown("f", 5, 6)  # takes them away, as everywhere
+        return before, os.listxattr("f")
+
+    before, left = recorded(payload)
+    assert before == given
+    assert left == [single.OWNER]
+
+
 def test_fifos_sockets_and_files_are_made_by_the_kernel(recorded: Recorded) -> None:
     def payload() -> Any:
         os.mknod("p", stat.S_IFIFO | 0o600)

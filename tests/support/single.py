@@ -38,11 +38,13 @@ class SinglePodpy(Podpy):
         finally:
             archive.unlink()
 
-    def build(self, dockerfile: str, *arguments: object, **files: str) -> flat.Image:
+    def build(
+        self, dockerfile: str, *arguments: object, timeout: float = 60.0, **files: str
+    ) -> flat.Image:
         """Build a Dockerfile in a context with ``files``, and take the image along."""
         context = self.directory / "context"
         context.mkdir(exist_ok=True)
         for name, text in {**files, "Dockerfile": dockerfile}.items():
             (context / name).write_text(text)
-        self("build", "-q", "-t", "made", *arguments, context)
+        self("build", "-q", "-t", "made", *arguments, context, timeout=timeout)
         return self.image("made")
