@@ -17,6 +17,7 @@ from podpy.engine import (
     build_outputs,
     build_publish,
     build_request,
+    images,
     platforms,
 )
 from podpy.errors import PodpyError, UsageError
@@ -100,7 +101,8 @@ class Delivery:
 
     def check(self, platforms: int) -> None:
         """Refuse what the result of a build for that many platforms has no place for."""
-        has_index = platforms > 1 or self._attestations_asked() is not None
+        is_listed = bool(self._options.manifest)
+        has_index = platforms > 1 or is_listed or self._attestations_asked() is not None
         build_changes.check(self._options, has_index=has_index)
         for output in self._outputs:
             if output.push and not build_publish.references(self._options, output.names):
@@ -233,7 +235,7 @@ class Delivery:
         tell(f"writing image sha256:{main.id}")
         for name in given:
             tell(f"naming to {name}")
-        build_publish.give(self._ctx, stored, given)
+        stored = self._named(given, stored, made)
         described = stored.index or stored.manifest
         if output.push:
             described = self._push(output, given, tell)
@@ -243,6 +245,21 @@ class Delivery:
             names=given,
             metadata=build_publish.metadata(main, described, given),
         )
+
+    def _named(self, given: Sequence[str], stored: Name, made: Sequence[Made]) -> Name:
+        """Give the image its names; that of ``--manifest`` is a list it is added to."""
+        listed = images.image_name(self._options.manifest) if self._options.manifest else ""
+        others = [name for name in given if name != listed]
+        if others or not listed:
+            build_publish.give(self._ctx, stored, others)
+        if not listed:
+            return stored
+        from podpy.engine import build_lists
+
+        added = build_lists.add(
+            self._ctx, self._pins, listed, stored, made=made, options=self._options
+        )
+        return stored if others else added
 
     def _push(
         self, output: Output, given: Sequence[str], tell: Callable[[str], None]

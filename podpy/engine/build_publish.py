@@ -180,6 +180,11 @@ def give(ctx: Context, stored: Name, references: Iterable[str]) -> None:
         events.image(ctx.store, "build", stored.image, reference)
 
 
+def put_document(ctx: Context, pins: Pins, index: bytes) -> Descriptor:
+    """Store an index of images that are stored already."""
+    return _put(ctx, pins, index, manifests.OCI_INDEX)
+
+
 def _put(ctx: Context, pins: Pins, data: bytes, media_type: str) -> Descriptor:
     pins.add(f"sha256:{hashlib.sha256(data).hexdigest()}")
     return content.put(ctx.store, data, media_type)

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import tarfile
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +354,44 @@ def test_push(podpy: Podpy, source: Path, registry: Registry) -> None:
     name = f"{registry.address}/build/cli:1"
     podpy("build", "-t", name, "--push", "--tls-verify=false", source)
     assert "1" in registry.get("build/cli/tags/list")["tags"]
+
+
+def document(registry: Registry, path: str) -> dict[str, Any]:
+    """A manifest or index in the registry."""
+    kinds = ("index", "manifest")
+    accepted = ", ".join(f"application/vnd.oci.image.{kind}.v1+json" for kind in kinds)
+    request = urllib.request.Request(
+        f"http://{registry.address}/v2/{path}", headers={"Accept": accepted}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def platforms(index: dict[str, Any]) -> list[str]:
+    described = [each["platform"] for each in index["manifests"]]
+    return sorted("/".join((p["os"], p["architecture"], p.get("variant", ""))) for p in described)
+
+
+def test_a_list_of_images_built_one_after_the_other(
+    podpy: Podpy, source: Path, registry: Registry
+) -> None:
+    (source / "text").write_text("first")
+    write(source, "FROM scratch\nCOPY text /\n")
+    name = f"{registry.address}/build/list"
+    for platform in ("linux/arm64", "linux/amd64", "linux/arm/v7"):
+        podpy("build", "--manifest", name, "--platform", platform, source)
+    (source / "text").write_text("second")
+    new = podpy("build", "--manifest", name, "--platform", "linux/arm64", source).text
+    podpy("image", "prune", "-f")
+    podpy("push", "--tls-verify=false", name)
+    index = document(registry, "build/list/manifests/latest")
+    assert platforms(index) == ["linux/amd64/", "linux/arm/v7", "linux/arm64/"]
+    (arm,) = [m for m in index["manifests"] if m["platform"]["architecture"] == "arm64"]
+    made = document(registry, f"build/list/manifests/{arm['digest']}")
+    assert made["config"]["digest"] == f"sha256:{new}", "the second takes the place of the first"
+    about = podpy("image", "inspect", name).json()[0]
+    assert about["Architecture"] == {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 
 
 # --- what commands get -------------------------------------------------------
