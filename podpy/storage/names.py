@@ -137,18 +137,31 @@ def read_all(store: Store) -> Iterator[Name]:
 def write(store: Store, name: Name) -> None:
     """Give a name, replacing what it stood for, and derive ``index.json`` anew.
 
-    An image that loses its last name this way becomes dangling first, so that
-    no crash in between loses sight of it.
+    Nothing is written for a name that says the same already.  An image that
+    loses its last name this way becomes dangling first, so that no crash in
+    between loses sight of it.
     """
     path = _path(store, name.reference, name.manifest.digest)
     with files.lock(f"{store.locks}/index"):
-        old = _read_file(path) if name.reference else None
-        if old is not None and old.image != name.image:
+        old = _before(path, name)
+        if old is not None and records.replace(old, created=name.created) == name:
+            return
+        if name.reference and old is not None and old.image != name.image:
             _keep_as_dangling(store, old)
         files.write_json(path, records.to_dict(name), durable=True)
         if name.reference:
             files.unlink(_path(store, "", name.manifest.digest))
         _derive_index(store)
+
+
+def _before(path: str, name: Name) -> Name | None:
+    """What a name stood for; a dangling one that is damaged is simply written anew."""
+    try:
+        return _read_file(path)
+    except DamagedName:
+        if name.reference:
+            raise
+        return None
 
 
 def remove(store: Store, name: Name, *, keep_image: bool = False) -> None:

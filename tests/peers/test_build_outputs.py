@@ -68,6 +68,7 @@ def manifest(registry: Registry, name: str, tag: str, kind: str) -> dict[str, An
 
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
+DOCKER = "application/vnd.docker.distribution"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 LOOK = "stat -c '%a %u %g %F' /d /d/* /home /home/*; stat -c %h /d/one; ls /etc/group /bin/ls"
@@ -148,6 +149,36 @@ def test_pushed_layers_are_gzip_and_unpack_to_the_same(
     }
     podman("pull", "-q", "--tls-verify=false", name)
     assert seen(podman, name) == SEEN
+
+
+@pytest.mark.needs("docker-registry")
+def test_an_output_may_ask_for_plain_layers_and_annotations(
+    podpy: Podpy, registry: Registry, source: Path
+) -> None:
+    name = f"{registry.address}/team/plain:1"
+    about = "push=true,registry.insecure=true,compression=uncompressed,annotation.a=b"
+    build(podpy, source, "-o", f"type=image,name={name},{about}")
+    document = manifest(registry, "team/plain", "1", OCI)
+    assert document["annotations"] == {"a": "b"}
+    kinds = {layer["mediaType"] for layer in document["layers"][1:]}
+    assert kinds == {"application/vnd.oci.image.layer.v1.tar"}
+
+
+@pytest.mark.needs("docker-registry")
+def test_dockers_format_has_lists_and_types_of_its_own(
+    podpy: Podpy, registry: Registry, everywhere: Path
+) -> None:
+    name = f"{registry.address}/team/docker:1"
+    build(podpy, everywhere, *PLATFORMS, "--format", "docker", "-t", name)
+    podpy("push", "--tls-verify=false", name)
+    document = manifest(registry, "team/docker", "1", f"{DOCKER}.manifest.list.v2+json")
+    assert document["mediaType"] == f"{DOCKER}.manifest.list.v2+json"
+    for entry in document["manifests"]:
+        kind = f"{DOCKER}.manifest.v2+json"
+        assert entry["mediaType"] == kind
+        inner = manifest(registry, "team/docker", entry["digest"], kind)
+        (layer,) = inner["layers"]
+        assert layer["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 @pytest.mark.needs("docker-registry")
