@@ -40,7 +40,7 @@ def builds(request: pytest.FixtureRequest, shared: Path, bases: list[Path]) -> I
         if not directory.exists():
             directory.mkdir()
             selected = {
-                item.callspec.params["case"].name  # type: ignore[attr-defined]
+                item.callspec.params["case"].name
                 for item in request.session.items
                 if "builds" in getattr(item, "fixturenames", ()) and hasattr(item, "callspec")
             }

@@ -43,7 +43,7 @@ REFUSED: dict[str, tuple[Case, ...]] = {"refusing": refusing.CASES}
 #: What the peer's version does not know: the reference says what comes of it.
 REFERENCE: dict[str, tuple[Case, ...]] = {"reference": reference.CASES}
 
-CONFIGURED = {
+CONFIGURED: dict[str, object] = {
     "Entrypoint": ["/bin/sh", "-c"],
     "Cmd": ["echo configured"],
     "Env": ["PATH=/usr/bin:/bin", "BASE=from the base"],
@@ -66,7 +66,7 @@ TRIGGERS = [
 def bases(directory: Path) -> list[Path]:
     """Archives of the images that the cases are built on."""
     directory.mkdir()
-    made = {
+    made: dict[str, tuple[images.Layer, dict[str, object]]] = {
         "busybox": (images.busybox_layer(), {}),
         "users": (images.users_layer(), {}),
         "configured": (images.users_layer(), CONFIGURED),

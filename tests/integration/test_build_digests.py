@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support import digests, host
+from support import digests, host, images
 from support.digests import BUILD, EPOCH, GIVEN, build
 from support.flat import Reader
 from support.podpy import CHECKOUT, Podpy
@@ -136,7 +136,7 @@ def test_nothing_in_the_image_is_later_than_that(podpy: Podpy, context: Path) ->
     assert image.document["created"] == moment
     own = [entry for entry in image.history if entry["created_by"] != "test"]
     assert {entry["created"] for entry in own} == {moment}
-    base = digests.images.EPOCH
+    base = images.EPOCH
     assert {int(entry.mtime) for entry in image.tree.values()} <= {int(EPOCH), base}
     assert image.tree["epoch"].content == f"{EPOCH}\n"
     assert image.tree["work/deep/tree/sub"].owner == (7, 8)

@@ -98,9 +98,9 @@ class Case:
         (root / "Dockerfile").write_text(self.dockerfile)
         for path, content in self.files.items():
             _made(path, content).write(root / path, root)
-        for path in [*sorted(root.rglob("*"), reverse=True), root]:
-            moment = EPOCH + zlib.crc32(os.fsencode(path.relative_to(root))) % SPAN
-            os.utime(path, (EPOCH, moment), follow_symlinks=False)
+        for made in [*sorted(root.rglob("*"), reverse=True), root]:
+            moment = EPOCH + zlib.crc32(os.fsencode(made.relative_to(root))) % SPAN
+            os.utime(made, (EPOCH, moment), follow_symlinks=False)
         return root
 
     def problems(self, image: Image) -> list[str]:

@@ -80,7 +80,7 @@ HEREDOCS = (
     case("copy-heredoc-empty", SCRATCH, "COPY <<EOF /f", "EOF", tree={"f": ""}),
     case("copy-heredoc-with-comment-lines", SCRATCH, "COPY <<EOF /f", "# kept", "", "x \\", "y",
          "EOF",
-         tree={"f": "# kept\n\nx y\n"}),
+         tree={"f": "# kept\n\nx \ny\n"}),
     case("add-heredoc", SCRATCH, "ADD <<EOF /f", "x", "EOF", tree={"f": "x\n"}),
     case("run-heredoc", BUSYBOX, "RUN <<EOF", "echo a >/a", "echo b >/b", "EOF",
          tree={"a": "a\n", "b": "b\n"}),
@@ -135,6 +135,8 @@ EXPANSION = tuple(
 )  # fmt: skip
 
 OTHERS = (
+    case("copy-wildcard-without-match", SCRATCH, "COPY top.txt *.none /d/", files=TREE,
+         tree={"d/top.txt": "top"}),
     case("stage-name-in-any-case", "FROM scratch AS One", "COPY top.txt /m", SCRATCH,
          "COPY --from=oNE /m /", files=TREE, tree={"m": "top"}),
     case("stage-of-base-in-any-case", "FROM scratch AS One", "COPY top.txt /m", "FROM ONE",

@@ -16,7 +16,6 @@ CASES = (
     case("refuse-missing-image", "FROM localhost/no-such-image:never"),
     case("refuse-missing-source", SCRATCH, "COPY nothing /", files=F),
     case("refuse-missing-source-of-several", SCRATCH, "COPY f nothing /x/", files=F),
-    case("refuse-wildcard-without-match", SCRATCH, "COPY *.none /x/", files=F),
     case("refuse-copy-one-word", SCRATCH, "COPY f", files=F),
     case("refuse-copy-unknown-flag", SCRATCH, "COPY --wrong=1 f /", files=F),
     case("refuse-copy-outside-context", SCRATCH, "COPY ../../../etc/passwd /p", files=F),
