@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from podpy.build.ignore import Level
     from podpy.build.instructions import RunMount
     from podpy.build.model import RunWork, Source
-    from podpy.build.running import Settings
+    from podpy.build.run_settings import Settings
     from podpy.build.ssh import Forward
     from podpy.kernel.mounts import Operation
 

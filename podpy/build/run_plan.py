@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from podpy.build.inside import Upper
     from podpy.build.model import RunWork
     from podpy.build.mounts import Mounts
-    from podpy.build.running import Settings
+    from podpy.build.run_settings import Settings
     from podpy.kernel.mounts import Operation
     from podpy.kernel.userns import IdMap
     from podpy.model import ContainerRecord

@@ -16,12 +16,11 @@ from podpy.build.mounts import Mounts, content, described, reads
 from podpy.build.secrets import InlineFile
 from podpy.errors import BuildError, StepFailed, suppress
 from podpy.kernel import process, userns
-from podpy.records import EMPTY, record
 from podpy.runtime import step, stubs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from podpy.build.bench import Bench
     from podpy.build.cdi import Edits
@@ -29,37 +28,11 @@ if TYPE_CHECKING:
     from podpy.build.inside import Upper
     from podpy.build.instructions import Run
     from podpy.build.model import RunWork, StepResult
-    from podpy.build.secrets import Secret
-    from podpy.build.ssh import Agent
-    from podpy.model import ContainerRecord
-    from podpy.runtime.launch import Network
+    from podpy.build.run_settings import Settings
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Where a heredoc with an interpreter of its own lies while it runs.
 _DOCUMENTS = "/dev/pipes"
-
-
-@record
-class Settings:
-    """What the build's options say about all commands.
-
-    ``template`` is the record of a container with the rights, limits, mounts
-    and names of a step; argv, environment, user and directory come from the
-    instruction.  ``driver`` makes the driver of a record's network, with a
-    directory for its use.  ``limits`` are settings of the step's cgroup.
-    ``isolation`` is ``oci`` or ``chroot``.  ``stdin`` gives commands podpy's own.
-    ``allowed`` says which ``RUN --device`` are allowed: names, or ``*`` for all.
-    """
-
-    template: ContainerRecord
-    driver: Callable[[ContainerRecord, str], Network | None]
-    cgroup_manager: str = ""
-    limits: Mapping[str, str] = EMPTY
-    isolation: str = "oci"
-    stdin: bool = False
-    allowed: frozenset[str] = frozenset()
-    secrets: Mapping[str, Secret] = EMPTY
-    agents: Mapping[str, Agent] = EMPTY
 
 
 # --- what a step may see: its key --------------------------------------------

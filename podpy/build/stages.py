@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from podpy.build.instructions import Instruction
     from podpy.build.model import Report
     from podpy.build.plan import Plan
-    from podpy.build.running import Settings
+    from podpy.build.run_settings import Settings
     from podpy.paths import Store
     from podpy.storage.collect import Pins
     from podpy.storage.overlay import Driver

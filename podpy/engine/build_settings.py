@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from podpy.build.running import Settings
+from podpy.build.run_settings import Settings
 from podpy.engine import build_request, containers, draft
 from podpy.engine.options import ContainerOptions
 from podpy.errors import HostError, UsageError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from podpy.engine.context import Context
     from podpy.model import ContainerRecord
     from podpy.netmodel import PortMapping
-    from podpy.runtime.launch import Network
+    from podpy.runtime.birth import Network
 
 _OWN_USERNS = ("", "host")
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from podpy.model import ContainerRecord, ProcessIdentity
     from podpy.netmodel import PortMapping
     from podpy.paths import Store
+    from podpy.runtime.birth import Network
 
 _ALL_NEW = {
     "network": libc.CLONE_NEWNET,
@@ -435,7 +436,7 @@ def _container_env(record: ContainerRecord) -> str:
 # --- the network -------------------------------------------------------------
 
 
-def _network(ctx: Context, record: ContainerRecord, run_directory: str) -> launch.Network | None:
+def _network(ctx: Context, record: ContainerRecord, run_directory: str) -> Network | None:
     def holder(mapping: PortMapping) -> str:
         return _port_holder(ctx.store, record.id, mapping)
 

@@ -11,7 +11,7 @@ import os
 
 from podpy.kernel import process, userns
 from podpy.model import ProcessIdentity
-from podpy.netmodel import PortMapping
+from podpy.netmodel import Endpoint, PortMapping
 from podpy.records import record
 from podpy.runtime import channel, init
 from podpy.runtime.channel import Channel
@@ -19,9 +19,8 @@ from podpy.runtime.channel import Channel
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from typing import Protocol
+    from typing import Any, Protocol
 
-    from podpy.runtime.launch import Network
     from podpy.runtime.spec import Plan
 
     class Recorder(Protocol):
@@ -38,6 +37,51 @@ if TYPE_CHECKING:
 
         def finish(self) -> None:
             """Wait for that child, after all who could call have ended."""
+
+
+class Network:
+    """What S does about the network while I mounts: the interface of a helper's driver.
+
+    ``host`` and ``none`` need nothing of it; :mod:`podpy.runtime.network` has
+    the drivers.
+    """
+
+    def plug(self, netns: int, route: int) -> None:
+        """Ask for interfaces in a new network namespace; does not wait.
+
+        Called for plans that are ``bridged``, before anything else, with a
+        descriptor of the namespace and an rtnetlink socket of it.
+        """
+
+    def start(self, pid: int, namespaces: tuple[str, ...] = ()) -> None:
+        """Start the helper on the namespaces of process ``pid``; does not wait.
+
+        ``namespaces`` are paths of its user and network namespace where it is
+        not dumpable; they are good until :meth:`wait` is over.
+        """
+
+    def wait(self) -> tuple[PortMapping, ...]:
+        """Block until packets flow; every published port with its final number."""
+        return ()
+
+    def stop(self) -> None:
+        """Undo :meth:`start`."""
+
+    def dismiss(self) -> tuple[int, ...]:
+        """Like :meth:`stop`, but do not wait: the pids that the caller is to reap some time."""
+        self.stop()
+        return ()
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What a container on bridge networks has got; known after :meth:`wait`."""
+        return ()
+
+    def facts(self) -> dict[str, Any]:
+        """What the supervisor must know.
+
+        ``helpers`` (pids), ``keep`` (descriptors), and for bridge networks ``link``.
+        """
+        return {"helpers": [], "keep": []}
 
 
 class Streams:

@@ -26,10 +26,10 @@ from podpy import files
 from podpy.errors import PodpyError
 from podpy.kernel import libc, process
 from podpy.model import ContainerState, Status
-from podpy.netmodel import Endpoint, PortMapping
+from podpy.netmodel import Endpoint
 from podpy.records import record, replace, to_dict
 from podpy.runtime import channel, placement, supervisor
-from podpy.runtime.birth import Birth, Streams
+from podpy.runtime.birth import Birth, Network, Streams
 from podpy.runtime.channel import Channel
 
 TYPE_CHECKING = False
@@ -39,51 +39,6 @@ if TYPE_CHECKING:
 
     from podpy.runtime.birth import Standing
     from podpy.runtime.spec import Plan
-
-
-class Network:
-    """What S does about the network while I mounts: the interface of a helper's driver.
-
-    ``host`` and ``none`` need nothing of it; :mod:`podpy.runtime.network` has
-    the drivers.
-    """
-
-    def plug(self, netns: int, route: int) -> None:
-        """Ask for interfaces in a new network namespace; does not wait.
-
-        Called for plans that are ``bridged``, before anything else, with a
-        descriptor of the namespace and an rtnetlink socket of it.
-        """
-
-    def start(self, pid: int, namespaces: tuple[str, ...] = ()) -> None:
-        """Start the helper on the namespaces of process ``pid``; does not wait.
-
-        ``namespaces`` are paths of its user and network namespace where it is
-        not dumpable; they are good until :meth:`wait` is over.
-        """
-
-    def wait(self) -> tuple[PortMapping, ...]:
-        """Block until packets flow; every published port with its final number."""
-        return ()
-
-    def stop(self) -> None:
-        """Undo :meth:`start`."""
-
-    def dismiss(self) -> tuple[int, ...]:
-        """Like :meth:`stop`, but do not wait: the pids that the caller is to reap some time."""
-        self.stop()
-        return ()
-
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """What a container on bridge networks has got; known after :meth:`wait`."""
-        return ()
-
-    def facts(self) -> dict[str, Any]:
-        """What the supervisor must know.
-
-        ``helpers`` (pids), ``keep`` (descriptors), and for bridge networks ``link``.
-        """
-        return {"helpers": [], "keep": []}
 
 
 @record

@@ -17,7 +17,7 @@ from podpy.model import ContainerRecord
 from podpy.net import birth, client, ports, resolv, slirp
 from podpy.netmodel import Endpoint, NetworkMode, PortMapping
 from podpy.records import from_dict, record, replace, to_dict
-from podpy.runtime.launch import Network
+from podpy.runtime.birth import Network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

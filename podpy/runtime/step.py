@@ -27,8 +27,7 @@ from podpy.runtime import (
     placement,
     stubs,  # noqa: F401 - I uses it and imports nothing
 )
-from podpy.runtime.birth import Birth, Streams
-from podpy.runtime.launch import Network
+from podpy.runtime.birth import Birth, Network, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from podpy.build import cdi, dockerfile, mounts, run_plan, running
 from podpy.build.ignore import Ignore
 from podpy.build.instructions import Run
 from podpy.build.model import RunWork, Source
+from podpy.build.run_settings import Settings
 from podpy.errors import BuildError, HostError
 from podpy.kernel import libc
 from podpy.model import ContainerRecord, LogConfig, UserNamespace
@@ -31,7 +32,7 @@ TEMPLATE = ContainerRecord(
     log=LogConfig(),
     sysctls={"net.ipv4.ping_group_range": "0 0", "kernel.msgmax": "1"},
 )
-SETTINGS = running.Settings(template=TEMPLATE, driver=lambda record, directory: None)
+SETTINGS = Settings(template=TEMPLATE, driver=lambda record, directory: None)
 
 
 def work(text: str, **fields: object) -> RunWork:
@@ -79,7 +80,7 @@ class Bench:
         return "\n".join(parts)
 
 
-def key(text: str, settings: running.Settings = SETTINGS, **fields: object) -> str:
+def key(text: str, settings: Settings = SETTINGS, **fields: object) -> str:
     return running.quick_key(work(text, **fields), settings, Bench())  # type: ignore[arg-type]
 
 
@@ -107,8 +108,8 @@ def test_the_key_has_no_proxies() -> None:
 
 
 def test_a_context_needs_a_look_at_its_files() -> None:
-    fields = {"sources": {"": Source(directory="/somewhere")}}
-    assert key("RUN --mount=target=/c x", **fields) == ""
+    sources = {"": Source(directory="/somewhere")}
+    assert key("RUN --mount=target=/c x", sources=sources) == ""
 
 
 # --- refusals ----------------------------------------------------------------
