@@ -417,5 +417,7 @@ def _reason(stderr: bytes) -> str:
     """What git says went wrong: its last words, printable."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
     said = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))] or lines
+    if "fatal: Could not read from remote repository." in said:
+        said = lines[:2]  # what ssh says comes first
     text = "; ".join(line.removeprefix("fatal: ") for line in said[-3:])
     return "".join(c if c.isprintable() else "?" for c in text) or "git failed"

@@ -50,6 +50,13 @@ class _Disowned(tar.Reader):
 class _Extractor(extract.Extractor):
     layered = False
 
+    def _directory(self, path: bytes, head: bytes, name: bytes, entry: tar.Entry) -> None:
+        """A directory that only root could fill gets its mode at the end, as all do."""
+        mode = entry.mode
+        entry.mode |= 0o700
+        super()._directory(path, head, name, entry)
+        entry.mode = mode
+
 
 def sniff(stream: Iterable[bytes], what: str) -> tuple[bool, Iterator[bytes]]:
     """Whether a stream is a tar archive, compressed or not, and its bytes, inflated.

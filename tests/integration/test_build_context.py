@@ -277,6 +277,21 @@ def test_an_archive_on_standard_input(prepare: Prepare, packed: Callable[[bytes]
     assert (status.st_uid, status.st_mtime, status.st_mode & 0o777) == (os.getuid(), 1e6, 0o644)
 
 
+def test_directories_of_an_archive_keep_their_modes(prepare: Prepare) -> None:
+    """One that its owner may not write to is filled, and deleted afterwards, all the same."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w") as archive:
+        for name, mode in (("ro", 0o555), ("ro/closed", 0)):
+            info = tarfile.TarInfo(name)
+            info.type, info.mode = tarfile.DIRTYPE, mode
+            archive.addfile(info)
+        for name in ("Dockerfile", "ro/f", "ro/closed/f"):
+            archive.addfile(tarfile.TarInfo(name))
+    directory = prepare("-", stdin=body.getvalue()).directory
+    assert os.stat(f"{directory}/ro").st_mode & 0o7777 == 0o555
+    assert os.stat(f"{directory}/ro/closed").st_mode & 0o7777 == 0
+
+
 def test_a_dockerfile_of_an_archive_by_name(prepare: Prepare) -> None:
     data = tar({"sub/x": "FROM x", "sub/x.dockerignore": "y"})
     made = prepare("-", "sub/x", stdin=data)
@@ -479,6 +494,12 @@ def test_git_by_ssh(
     made = prepare(form.format(path=server.root / "r.git"))
     assert made.dockerfile == DOCKERFILE
     assert "git@localhost git-upload-pack" in (directory / "calls").read_text()
+
+
+def test_what_ssh_says_is_told(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_SSH_COMMAND", "echo no such luck >&2; false")
+    with pytest.raises(BuildError, match="no such luck; Could not read"):
+        prepare("git@localhost:x/y")
 
 
 def test_an_existing_directory_wins_over_a_short_address(
