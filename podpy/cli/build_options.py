@@ -35,7 +35,7 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
     "call": ("--call", "METHOD", "Instead of building: check, outline, targets."),
     "check": ("--check", "", "Look for mistakes in the Dockerfile and build nothing."),
     "tag": ("--tag -t", "NAME[:TAG]", "Name of the image."),
-    "manifest": ("--manifest", "NAME", "Add the image to a list, in place of one for its platform."),
+    "manifest": ("--manifest", "NAME", "Add it to a list of images, one for each platform."),
     "label": ("--label", "KEY[=VALUE]", "Label the image."),
     "layer_label": ("--layer-label", "KEY[=VALUE]", "Not possible: steps leave no images."),
     "annotation": ("--annotation", "[LEVEL:]KEY=VALUE", "Annotate the image's manifest."),

@@ -6,7 +6,7 @@ import time
 
 from podpy.build.model import Failed, Finished, Loaded, Transfer, Warned
 from podpy.cli.build_colours import wanted
-from podpy.cli.build_text import amount, line_of, one_line, seconds
+from podpy.cli.build_text import amount, lines_of, one_line, seconds
 from podpy.cli.build_view import View, tell_warnings
 
 TYPE_CHECKING = False
@@ -34,22 +34,20 @@ class Plain(View):
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
         lines = self.trace.take(event, now)
-        if isinstance(event, Loaded):
+        if isinstance(event, Loaded) or event.step not in self.trace.steps:
             return
-        if isinstance(event, Warned):
-            if not event.step:
-                return
-            texts = [f"WARN: {one_line(event.text)}"]
-        else:
-            texts = [f"{seconds(when)} {line_of(data, colours=wanted())}" for when, data in lines]
-            texts += self._told(event, now)
-        step = self.trace.steps.get(event.step)
-        if step is None:
-            return
-        self._held.setdefault(step.number, []).extend(f"#{step.number} {text}" for text in texts)
+        step = self.trace.steps[event.step]
+        number = f"#{step.number} "
+        held = self._held.setdefault(step.number, [])
+        if lines:
+            prefix = f"{number}{seconds(now - step.began)} "
+            held += [prefix + text for text in lines_of(lines, colours=wanted())]
+        held += [number + text for text in self._told(event, now)]
         self._let_speak(step, now)
 
     def _told(self, event: Event, now: float) -> list[str]:
+        if isinstance(event, Warned):
+            return [f"WARN: {one_line(event.text)}"]
         if isinstance(event, Transfer):
             return self._moved(self.trace.steps[event.step].moved[event.text], now)
         if isinstance(event, Failed):

@@ -59,7 +59,7 @@ class Step:
     def elapsed(self, now: float) -> float:
         return self.seconds if self.is_done else now - self.began
 
-    def write(self, event: Output, now: float) -> list[tuple[float, bytes]]:
+    def write(self, event: Output, now: float) -> list[bytes]:
         """The lines that output completes."""
         data = self.partial.pop(event.stream, b"") + event.data
         *whole, rest = data.split(b"\n")
@@ -67,16 +67,16 @@ class Step:
             self.partial[event.stream] = rest
         return self._keep(whole, now)
 
-    def flush(self, now: float) -> list[tuple[float, bytes]]:
+    def flush(self, now: float) -> list[bytes]:
         """The lines that nobody ended, when the step is over."""
         left = [data for _, data in sorted(self.partial.items())]
         self.partial.clear()
         return self._keep(left, now)
 
-    def _keep(self, whole: list[bytes], now: float) -> list[tuple[float, bytes]]:
-        timed = [(now - self.began, data) for data in whole]
+    def _keep(self, whole: list[bytes], now: float) -> list[bytes]:
+        timed = [(now - self.began, data) for data in whole[-KEPT_LINES:]]
         self.lines = (self.lines + timed)[-KEPT_LINES:] if timed else self.lines
-        return timed
+        return whole
 
     def tail(self, count: int) -> list[str]:
         """The last lines that show anything, without colours; a line still being written too."""
@@ -108,7 +108,7 @@ class Trace:
         self._name = ""
         self._stages: dict[tuple[str, str], list[int]] = {}
 
-    def take(self, event: Event, now: float) -> list[tuple[float, bytes]]:
+    def take(self, event: Event, now: float) -> list[bytes]:
         """Note an event; the lines of output that are complete by it."""
         if isinstance(event, Loaded):
             self._name, self._lines = event.name, event.lines
@@ -129,7 +129,7 @@ class Trace:
             return []
         return _end(step, event, now)
 
-    def _start(self, event: Started, now: float) -> list[tuple[float, bytes]]:
+    def _start(self, event: Started, now: float) -> list[bytes]:
         if event.step not in self.steps:
             self.steps[event.step] = Step(event, now)
             place, total = event.position
@@ -168,7 +168,7 @@ def excerpt(name: str, file: Sequence[str], first: int, last: int) -> list[str]:
     return [*lines, "-" * 20]
 
 
-def _end(step: Step, event: Finished | Failed, now: float) -> list[tuple[float, bytes]]:
+def _end(step: Step, event: Finished | Failed, now: float) -> list[bytes]:
     step.seconds = event.seconds
     if isinstance(event, Failed):
         step.error = event.error.message

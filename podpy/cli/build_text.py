@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from podpy.cli.output import safe
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _ESC = "\x1b"
 _RESET = "\x1b[0m"
 _STRINGS = "]PX^_"  # OSC, DCS, SOS, PM, APC: text up to BEL or ESC \
@@ -29,6 +33,14 @@ def line_of(data: bytes, *, colours: bool = False) -> str:
             parts.append(part)
             coloured = True
     return "".join(parts) + (_RESET if coloured else "")
+
+
+def lines_of(lines: Sequence[bytes], *, colours: bool = False) -> list[str]:
+    """Many lines as :func:`line_of` shows each; most output needs but one look at all of it."""
+    text = b"\n".join(lines).decode("utf-8", "backslashreplace")
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text.split("\n") if lines else []
+    return [line_of(line, colours=colours) for line in lines]
 
 
 def _parts(text: str) -> list[tuple[str, bool]]:
