@@ -176,7 +176,7 @@ class _Adding:
         mtime = os.stat(f"{remote.place()}/{digits}").st_mtime_ns
         entry: Entry = (name, _URL_MODE, 0, 0, size, mtime, identity, 1, digits, None)
         return Load(
-            picks=[(url, name, digits, None, entry)],
+            picks=[(remote.shown(url), name, digits, None, entry)],
             directory=self._opened(remote.place()),
             unpack=self._instruction.unpack is True,
             stamp=modified * 1_000_000_000,
@@ -198,7 +198,7 @@ class _Adding:
         selector = Selector(root, exclude=self._instruction.exclude)
         pick = selector.pick(source, selection.clean(wanted.subdir))
         if pick[4][-1] is None:
-            raise BuildError(f"{source}: {wanted.subdir} is not a directory")
+            raise BuildError(f"{wanted.remote}: {wanted.subdir} is not a directory")
         return Load(picks=[pick], directory=root)
 
     def _wanted(self, repository: Repository) -> Repository:

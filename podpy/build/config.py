@@ -181,7 +181,16 @@ def copy_text(instruction: Copy | Add) -> str:
         flags.append("--link")
     documents = [f"<<{document.name}" for document in instruction.heredocs]
     words = (*flags, *instruction.sources, *documents, instruction.destination)
-    return f"{instruction.word} {' '.join(words)}"
+    return without_logins(f"{instruction.word} {' '.join(words)}")
+
+
+def without_logins(text: str) -> str:
+    """A text whose URLs have lost their user names and passwords: no record may hold them."""
+    if "://" not in text or "@" not in text:
+        return text
+    import re
+
+    return re.sub(r"(https?://)[^/?#\s\"']*@", r"\1", text, flags=re.IGNORECASE)
 
 
 def listed(items: Sequence[str]) -> str:

@@ -326,7 +326,8 @@ class _StageRun:
         known: StepResult | None = None,
     ) -> Flow:
         """Carry out a step unless its result is ``known``, and write it down."""
-        title = self._title(instruction.original)
+        text = instruction.original
+        title = self._title(config.without_logins(text) if isinstance(instruction, Add) else text)
         if known is None:
 
             def work(wire: Wire) -> Any:

@@ -17,7 +17,7 @@ import pytest
 from support import images
 from support.built_trees import BASE, Builder, outside, texts
 from support.fake_registry import Answer, FakeServer
-from support.git import GitServer
+from support.git import GitServer, Repository
 from support.podpy import Podpy
 
 UP = "../" * 14
@@ -287,6 +287,23 @@ def git(directory: Path) -> Iterator[GitServer]:
     server.close()
 
 
+def test_a_submodule_is_no_repository_of_this_host(
+    builder: Builder, git: GitServer, directory: Path
+) -> None:
+    """CVE-2022-39253: a repository that names another one by its path on the client's host."""
+    private = Repository(directory / "private")
+    private.commit({"secret": "the secret"})
+    server = git.repository("r")
+    for number, url in enumerate((str(private.path), f"file://{private.path}")):
+        server("update-index", "--add", "--cacheinfo", f"160000,{private('rev-parse', 'HEAD')},s")
+        (server.path / ".gitmodules").write_text(f'[submodule "s"]\n\tpath = s\n\turl = {url}\n')
+        server("add", ".gitmodules")
+        server("commit", "-q", "-m", f"change {number}")
+        done = builder.run(f"{BASE}ADD {git.url}/r.git /out/\n", "-q", code=None)
+        assert done.code == 125
+        assert "the secret" not in done.stderr
+
+
 def test_a_repository_s_links_and_directories(
     builder: Builder, git: GitServer, victim: Path
 ) -> None:
@@ -294,6 +311,7 @@ def test_a_repository_s_links_and_directories(
         {"d/f": "fine"}, {"leak": str(victim), "up": UP + str(victim), "d/l": "/"}
     )
     url = f"{git.url}/r.git"
+    # GHSA-4vrq-3vrq-g6gg: the part behind the colon left the repository.
     for subdir in ("leak", "up", f"{UP}{victim}", f"d/{UP}{victim}", ".git", "leak/etc"):
         assert "Traceback" not in builder.fails(f"{BASE}ADD {url}#main:{subdir} /out/\n")
     tree = builder.tree(f"{BASE}ADD {url}#main /out/\n")
@@ -325,6 +343,29 @@ def test_a_redirect_to_a_file(builder: Builder, victim: Path) -> None:
     server.hooks.append(lambda _: Answer(302, {"Location": f"file://{victim}/secret"}))
     try:
         assert "the secret" not in builder.fails(f"{BASE}ADD {server.url}/f /out/\n")
+    finally:
+        server.close()
+
+
+def test_a_password_in_a_url_stays_between_client_and_server(builder: Builder) -> None:
+    """CVE-2023-26054 and its kin: credentials in what a build records and shows."""
+    server = FakeServer()
+    server.hooks.append(lambda _: Answer(body=b"x"))
+    try:
+        url = server.url.replace("http://", "http://me:topsecret@")
+        text = f"{BASE}ADD {url}/f /f\nADD {url}/f /g\n"
+        done = builder.run(text, "--progress", "plain")
+        assert "topsecret" not in done.stderr
+        shown = builder.runner("history", "--no-trunc", "localhost/built").stdout
+        assert server.url in shown
+        assert (
+            "topsecret" not in shown + builder.runner("image", "inspect", "localhost/built").stdout
+        )
+        files = [
+            *builder.runner.store.rglob("*.json"),
+            *builder.runner.directory.glob("cache/**/*"),
+        ]
+        assert not [path for path in files if path.is_file() and b"topsecret" in path.read_bytes()]
     finally:
         server.close()
 
