@@ -1,8 +1,9 @@
 """Contexts made by strangers: archives and repositories that reach for the host.
 
 CVE-2026-44517 and its kin (buildah and others: paths of a git or tar context
-that lead outside it), CVE-2022-39253 (submodules by ``file:``), credentials
-that follow a redirect (CVE-2020-15157), code that a checkout runs.
+that lead outside it), CVE-2026-33748 (BuildKit: the directory of a repository
+is a link), CVE-2022-39253 (submodules by ``file:``), credentials that follow a
+redirect (CVE-2020-15157), code that a checkout runs.
 """
 
 from __future__ import annotations
@@ -230,7 +231,7 @@ def test_files_of_a_repository_are_read_inside_it(
 def test_a_directory_of_a_repository_is_inside_it(
     prepare: Prepare, server: GitServer, store: Store, directory: Path, subdir: str
 ) -> None:
-    """CVE-2026-44517: ``#ref:subdir`` through a link of the repository's."""
+    """CVE-2026-33748: ``#ref:subdir`` through a link of the repository's."""
     (directory / "Dockerfile").write_text("the host's")
     repository = server.repository("r")
     repository.commit(
