@@ -25,6 +25,7 @@ from podpy.storage.copying import TreeCopy
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from podpy.build.bench import Bench
     from podpy.build.instructions import RunMount
@@ -199,11 +200,14 @@ def every() -> Iterator[Kept]:
     """All cache mounts of this user."""
     for name in files.list_directory(place()):
         path = f"{place()}/{name}"
+        about: dict[str, Any] = {}
         try:
+            used = os.stat(path).st_mtime
             about = files.read_json(f"{path}/about.json")
             used = os.stat(f"{path}/about.json").st_mtime
         except FileNotFoundError:
-            about, used = {}, os.stat(path).st_mtime
+            if not os.path.isdir(path):
+                continue  # somebody else prunes, too
         created = float(about.get("created", used))
         yield Kept(path=path, id=str(about.get("id", "")), created=created, used=used)
 

@@ -228,9 +228,24 @@ class Birth:
 
 def children() -> tuple[int, ...]:
     """The pids of this process's children."""
-    fd = os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return tuple(pid for pid in map(_number, os.listdir("/proc")) if _is_child(pid))
     with os.fdopen(fd, "rb") as listed:
         return tuple(int(pid) for pid in listed.read().split())
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isdigit() else 0
+
+
+def _is_child(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as status:
+            return int(status.read().rpartition(b")")[2].split()[1]) == os.getpid()
+    except OSError:
+        return False
 
 
 def _reap_all(but: Collection[int]) -> None:
