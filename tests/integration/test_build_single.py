@@ -243,7 +243,11 @@ def test_packages_of_debian_are_installed_as_by_root(single: SinglePodpy) -> Non
         """,
         timeout=900,
     )
-    users, groups = (_names(made.tree[f"etc/{name}"].content) for name in ("passwd", "group"))
+    databases = [
+        single("run", "--rm", *NET, "made", "cat", f"/etc/{name}").text
+        for name in ("passwd", "group")
+    ]
+    users, groups = (_names(database) for database in databases)
     found = {
         path: (users[entry.owner[0]], groups[entry.owner[1]], entry.mode)
         for path, entry in made.tree.items()
