@@ -23,6 +23,8 @@ _STEP_OF_PROGRESS = 0.05
 class Plain(View):
     """Every step's output behind its number; one step at a time, as far as that is possible."""
 
+    repeated = 20  # all of them were seen before
+
     def __init__(self, write: Write) -> None:
         super().__init__(write)
         self._current: Step | None = None

@@ -7,7 +7,7 @@ import time
 
 from podpy.cli import output
 from podpy.cli.build_colours import wanted
-from podpy.cli.build_steps import Trace
+from podpy.cli.build_steps import KEPT_LINES, Trace
 from podpy.cli.build_text import line_of, one_line, seconds
 
 TYPE_CHECKING = False
@@ -28,7 +28,12 @@ def to_stderr(text: str) -> None:
 
 
 class View:
-    """Called with each event of a build; a context manager around it."""
+    """Called with each event of a build; a context manager around it.
+
+    ``repeated`` is how many lines of output are shown again with what failed.
+    """
+
+    repeated = KEPT_LINES
 
     def __init__(self, write: Write) -> None:
         self.write = write
@@ -40,7 +45,7 @@ class View:
     def __exit__(self, *exc: Any) -> None:
         self.finish()
         if exc[1] is not None and not isinstance(exc[1], KeyboardInterrupt):
-            self.write("".join(f"{line}\n" for line in failure(self.trace)))
+            self.write("".join(f"{line}\n" for line in failure(self.trace, self.repeated)))
 
     def __call__(self, event: Event) -> None:
         self.trace.take(event, time.monotonic())
@@ -58,12 +63,12 @@ class Quiet(View):
         super().__exit__(*exc)
 
 
-def failure(trace: Trace) -> Iterator[str]:
+def failure(trace: Trace, most: int) -> Iterator[str]:
     """What failed, the end of its output, and the lines of the Dockerfile it stands in."""
     for step in trace.failures():
         yield "------"
         yield f" > {step.title}:"
-        for when, data in step.lines:
+        for when, data in step.lines[-most:]:
             yield f"{seconds(when)} {line_of(data, colours=wanted())}"
         yield "------"
         yield from trace.excerpt(step)

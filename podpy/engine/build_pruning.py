@@ -18,7 +18,7 @@ from podpy.engine import image_removal, values
 from podpy.engine.context import Outcome
 from podpy.errors import Conflict, PodpyError, StoreError, UsageError
 from podpy.records import record
-from podpy.storage import layers, manifests, names
+from podpy.storage import indexes, layers, manifests, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def _layers_of_images(store: Store) -> set[str]:
     found: set[str] = set()
     for name in names.read_all(store):
         with suppress(PodpyError):  # a damaged image has no layers
-            found.update(manifests.load(store, name).diff_ids)
+            for image in (name, *indexes.siblings(store, name)):
+                found.update(manifests.load(store, image).diff_ids)
     return found
 
 

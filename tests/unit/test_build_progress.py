@@ -215,6 +215,21 @@ def test_quiet_shows_what_failed_and_nothing_else() -> None:
     assert ">>> RUN" in log.text
 
 
+@pytest.mark.parametrize(("kind", "count"), [(Plain, 20), (Quiet, 100)])
+def test_the_end_of_the_output_is_shown_with_what_failed(
+    kind: type[View], count: int, clock: list[float]
+) -> None:
+    log = Log()
+    with pytest.raises(BuildError), kind(log) as view:
+        view(run_step(1))
+        view(Output(step=1, stream=1, data=b"".join(b"line %d\n" % n for n in range(500))))
+        view(Failed(step=1, error=BuildError("no"), seconds=0.1))
+        raise BuildError("no")
+    tail = log.text[log.text.index("------") :].splitlines()[2:-1]
+    assert len(tail) == count
+    assert tail[-1] == "0.000 line 499"
+
+
 def test_a_cancelled_step_is_no_failure(clock: list[float]) -> None:
     log = Log()
     with pytest.raises(BuildError), Plain(log) as view:
