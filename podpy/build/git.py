@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _HEX = set("0123456789abcdef")
-_QUERY = ("ref", "tag", "branch", "subdir", "checksum", "commit", "keep-git-dir", "submodules")
+_SWITCHES = ("keep-git-dir", "submodules", "fetch-by-commit")
+_QUERY = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime", *_SWITCHES)
 _GIT = ".git"
 _FETCH = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
 _EVERYTHING = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
@@ -82,7 +83,7 @@ class Repository:
     ``remote`` is what git fetches from, without user name and password, which
     are in ``login``.  ``ref`` is a branch, tag or commit (or a whole name of a
     ref), empty for the default branch; ``checksum`` is the beginning of the
-    commit that it must be.
+    commit that it must be.  ``commit_times`` gives all files the commit's time.
     """
 
     remote: str
@@ -91,6 +92,7 @@ class Repository:
     checksum: str = ""
     keep_git_dir: bool | None = None
     submodules: bool = True
+    commit_times: bool = False
     login: str = ""
 
     @property
@@ -117,7 +119,8 @@ def parse(text: str) -> Repository | None:
 
     ``https://host/path.git``, ``git://``, ``ssh://``, ``file://``,
     ``user@host:path`` and ``github.com/owner/name``; then ``#ref:directory``, or
-    ``?ref=&tag=&branch=&subdir=&checksum=&keep-git-dir=&submodules=``.
+    ``?ref=&tag=&branch=&subdir=&checksum=&keep-git-dir=&submodules=&mtime=``;
+    ``fetch-by-commit`` takes the commit of ``checksum`` wherever the ref is now.
     """
     address, hash_mark, fragment = text.partition("#")
     address, question, query = address.partition("?")
@@ -130,6 +133,12 @@ def parse(text: str) -> Repository | None:
         _set(text, fields, "subdir", subdir)
     if address.startswith("github.com/"):
         address = f"https://{address}"
+    if fields.get("mtime", "checkout") not in ("checkout", "commit"):
+        raise BuildError(f"git context {_shown(text)}: mtime is neither checkout nor commit")
+    if _switch(text, fields, "fetch-by-commit"):
+        fields["ref"] = fields.get("checksum", "")
+        if not _is_commit(fields["ref"]):
+            raise BuildError(f"git context {_shown(text)}: fetch-by-commit needs a whole checksum")
     remote, login = _without_login(address)
     made = Repository(
         remote=remote,
@@ -139,6 +148,7 @@ def parse(text: str) -> Repository | None:
         checksum=fields.get("checksum", ""),
         keep_git_dir=_switch(text, fields, "keep-git-dir"),
         submodules=_switch(text, fields, "submodules") is not False,
+        commit_times=fields.get("mtime") == "commit",
     )
     _check(text, made)
     return made
@@ -177,7 +187,7 @@ def _queried(text: str, query: str) -> dict[str, str]:
             _set(text, fields, "ref", f"refs/{kind}/{value}" if value else "")
         elif key in ("checksum", "commit"):
             _set(text, fields, "checksum", value)
-        elif key in ("keep-git-dir", "submodules"):
+        elif key in _SWITCHES:
             fields[key] = value
         else:
             _set(text, fields, key, value)
@@ -314,9 +324,12 @@ def fetch_git(
         git.run("checkout", "--quiet", "--force", "--detach", commit)
         if repository.submodules and os.path.lexists(f"{directory}/.gitmodules"):
             _update_submodules(git)
+        seconds = int(git.run("log", "-1", "--format=%ct", commit))
         asked = repository.keep_git_dir
         if not (keep_git_dir if asked is None else asked):
             _forget_git(directory)
+        if repository.commit_times:
+            _set_times(directory, seconds)
     finally:
         os.umask(before)
     return commit
@@ -348,6 +361,17 @@ def _update_submodules(git: _Git) -> None:
         git.run(*update, "--depth=1")
     except BuildError:
         git.run(*update)
+
+
+def _set_times(directory: str, seconds: int) -> None:
+    """Give everything in a work tree one time, links and directories too."""
+    when = (seconds, seconds)
+    for _, directories, names, fd in os.fwalk(directory):
+        if _GIT in directories:
+            directories.remove(_GIT)
+        for name in (*directories, *names):
+            os.utime(name, when, dir_fd=fd, follow_symlinks=False)
+    os.utime(directory, when)
 
 
 def _forget_git(directory: str) -> None:

@@ -426,6 +426,21 @@ def test_refs_and_directories_of_a_git_repository(prepare: Prepare, server: GitS
             prepare(url + suffix)
 
 
+def test_times_of_a_commit(prepare: Prepare, server: GitServer) -> None:
+    repository = server.repository("r")
+    commit = repository.commit({"Dockerfile": "x", "sub/a": "a"}, links={"sub/link": "a"})
+    repository.commit({"Dockerfile": "y"})
+    url = f"{server.url}/r.git?branch=main&checksum={commit}&fetch-by-commit=1&mtime=commit"
+    made = prepare(url)
+    assert made.dockerfile == "x"
+    names = ("", "sub", "sub/a", "sub/link", "Dockerfile")
+    assert {os.lstat(f"{made.directory}/{n}").st_mtime for n in names} == {1577836800.0}
+    with pytest.raises(BuildError, match="needs a whole checksum"):
+        prepare(f"{server.url}/r.git?checksum={commit[:9]}&fetch-by-commit=1")
+    with pytest.raises(BuildError, match="neither checkout nor commit"):
+        prepare(f"{server.url}/r.git?mtime=now")
+
+
 def test_the_git_directory_stays_on_request(prepare: Prepare, server: GitServer) -> None:
     server.repository("r").commit({"Dockerfile": "x"})
     url = f"{server.url}/r.git"
