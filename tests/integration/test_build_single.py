@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from support import debian, host, images, processes
+from support.podman import Podman
 from support.podpy import BUSYBOX, Podpy
+from support.registry import Registry
 from support.single import SinglePodpy
 
 SMALL = "localhost/debian-small:latest"
@@ -228,6 +230,25 @@ def test_a_command_that_fails_fails(podpy: SinglePodpy) -> None:
     (context / "Dockerfile").write_text(f"FROM {BUSYBOX}\nRUN chown 5:6 /missing\n")
     done = podpy("build", *NET, context, code=1)
     assert "exit code: 1" in done.stderr
+
+
+@pytest.mark.needs("docker-registry")
+def test_others_find_the_owners_in_a_pushed_image(
+    podpy: SinglePodpy, podman: Podman, registry: Registry
+) -> None:
+    podpy.build(
+        f"""FROM {BUSYBOX}
+        RUN mkdir /d && touch /d/f && ln -s f /d/l && chown -R 101:102 /d && chown -h 7:8 /d/l
+        RUN chmod 4750 /d/f && mknod -m 640 /d/null c 1 3
+        """,
+        *NET,
+    )
+    name = f"{registry.address}/team/made:1"
+    podpy("push", "-q", "--tls-verify=false", "made", name)
+    podman("pull", "-q", "--tls-verify=false", name)
+    look = ("stat", "-c", "%n %u:%g %a", "/d", "/d/f", "/d/l")
+    found = podman("run", "--rm", *NET, name, *look).lines
+    assert found == ["/d 101:102 755", "/d/f 101:102 4750", "/d/l 7:8 777"]
 
 
 @pytest.mark.long
