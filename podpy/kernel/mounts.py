@@ -88,6 +88,8 @@ def _create_target(root_fd: int, path: str, directory: bool, follow: bool) -> in
     finally:
         os.close(parent)
     try:
+        if follow and (elsewhere := leads_to(real, parent_path, name)):
+            return open_target(root_fd, elsewhere, directory=directory)
         if directory:
             os.mkdir(name, 0o755, dir_fd=real)
             return os.open(
@@ -98,6 +100,18 @@ def _create_target(root_fd: int, path: str, directory: bool, follow: bool) -> in
         return os.open(name, libc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=real)
     finally:
         os.close(real)
+
+
+def leads_to(directory_fd: int, directory: str, name: str) -> str:
+    """The path in the container that a symbolic link means; empty when ``name`` is none.
+
+    Images have links to what a service makes (``/etc/resolv.conf``).
+    """
+    try:
+        link = os.readlink(name, dir_fd=directory_fd)
+    except OSError:
+        return ""
+    return os.path.normpath(os.path.join("/", directory, link))
 
 
 def _attributes(options: tuple[str, ...]) -> tuple[int, int]:

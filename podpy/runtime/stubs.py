@@ -57,7 +57,10 @@ class Survey:
                 names.insert(0, name)
             except OSError:
                 return  # the mount itself will say what is wrong
-        if names:
+        if names and (elsewhere := mounts.leads_to(place, path, names[0])):
+            os.close(place)
+            self._look("/".join((elsewhere, *names[1:])))
+        elif names:
             inner = os.readlink(f"/proc/self/fd/{place}")[len(self._top) :].strip("/")
             self._remember(inner, place)
             for count in range(len(names)):

@@ -172,6 +172,20 @@ def test_from_scratch_a_command_leaves_no_mount_targets(build: Builds) -> None:
     assert made.layers()[-1] == ["made"]
 
 
+def test_a_links_target_that_is_not_there_is_made_and_taken_away(build: Builds) -> None:
+    """Images have ``/etc/resolv.conf`` as a link to what a resolver's service writes."""
+    made = build(
+        "RUN ln -sf ../run/resolve/stub.conf /etc/resolv.conf; ln -s /not/there /etc/other\n"
+        "RUN --mount=type=tmpfs,target=/etc/other/inner"
+        " cat /etc/resolv.conf; ls /run/resolve /not/there\n",
+        "--network", "slirp4netns", "--dns", "192.0.2.8",
+    )  # fmt: skip
+    assert made.said[0] == "nameserver 192.0.2.8"
+    assert {"stub.conf", "inner"}.issubset(made.said)
+    assert made.layers()[-1] == []
+    assert not Path("/not").exists()
+
+
 def test_what_a_command_puts_into_a_mount_targets_directory_stays(build: Builds) -> None:
     made = build("RUN --mount=type=tmpfs,target=/new/inner echo x > /new/own\n")
     assert made.layers()[-1] == ["new", "new/own"]
