@@ -43,7 +43,9 @@ def _build(ctx: Context, options: BuildOptions) -> int:
     for path in filter(None, ids):
         if not any(each.kind == "image" for each in outputs):
             raise UsageError("--iidfile: no image is stored, and so has no id", hint="add --load")
-        _remove_stale(path)
+        _remove_stale(path, "--iidfile")
+    if options.metadata_file:
+        _remove_stale(options.metadata_file, "--metadata-file")
     mode = build_progress.mode(options.progress, quiet=options.quiet, to_file=bool(options.logfile))
     view = build_progress.shown(mode, options.logfile, _logged_platforms(options))
     with view:
@@ -68,8 +70,13 @@ def _logged_platforms(options: BuildOptions) -> tuple[str, ...]:
     return tuple(str(platform) for platform in wanted)
 
 
-def _remove_stale(path: str) -> None:
-    """A build that fails leaves no id of an earlier one."""
+def _remove_stale(path: str, option: str) -> None:
+    """A build that fails leaves nothing of an earlier one; one that could not say fails at once."""
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise UsageError(f"{option} {path}: no such directory")
+    if not os.access(path if os.path.exists(path) else directory, os.W_OK):
+        raise UsageError(f"{option} {path}: permission denied")
     if os.path.isfile(path) and not os.path.islink(path):
         os.unlink(path)
 

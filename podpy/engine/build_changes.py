@@ -85,7 +85,9 @@ def _asked(options: BuildOptions, level: str, platform: Platform | None) -> dict
 
 
 def check(options: BuildOptions, *, has_index: bool) -> None:
-    """Annotations that the result has no place for are an error."""
+    """Before anything is built: what is wrong, and annotations that there is no place for."""
+    build_request.labels(options.label)
+    build_request.environment(options.env, os.environ)
     if build_request.image_format(options.format, os.environ) == "docker":
         if options.annotation or options.created_annotation:
             raise UsageError(

@@ -362,6 +362,16 @@ def layered(options: BuildOptions, env: Mapping[str, str]) -> bool:
     return values.boolean(text, "BUILDAH_LAYERS") if text else True
 
 
+def uncached_stages(options: BuildOptions, file: Dockerfile) -> frozenset[str]:
+    """The names that ``--no-cache-filter`` gives, in lower case; each must be a stage's."""
+    known = {stage.name or f"stage-{stage.index}" for stage in file.stages}
+    wanted = {name.lower() for name in listed(options.no_cache_filter)}
+    for name in sorted(wanted - known):
+        hint = f"stages: {', '.join(sorted(known))}"
+        raise UsageError(f"--no-cache-filter {name}: no such stage", hint=hint)
+    return frozenset(wanted)
+
+
 def jobs(options: BuildOptions) -> int:
     """How many steps may run at once; by default one per processor, as for 0.
 

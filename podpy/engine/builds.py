@@ -143,9 +143,7 @@ class _Building:
             proxies=_proxies() if options.http_proxy else EMPTY,
             timestamp=self._timestamp,
             uses_cache=layered and not options.no_cache and age != 0,
-            uncached_stages=frozenset(
-                name.lower() for name in build_request.listed(options.no_cache_filter)
-            ),
+            uncached_stages=build_request.uncached_stages(options, self._dockerfile),
             keeps_cache=layered,
             max_age=age or 0.0,
             afar=self._caches(registry, scheduler),

@@ -197,13 +197,25 @@ def test_a_failed_build_leaves_no_id(podpy: Podpy, source: Path) -> None:
         (("--annotation", "index:a=b"), "--annotation"),
         (("--build-context", "x"), "--build-context"),
         (("--ignorefile", "/nonexistent"), "--ignorefile"),
+        (("--metadata-file", "/nonexistent/x"), "--metadata-file"),
+        (("--iidfile", "/nonexistent/x"), "--iidfile"),
+        (("--no-cache-filter", "nosuch"), "--no-cache-filter nosuch"),
+        (("--tag", "Not A Name"), "Not A Name"),
+        (("--manifest", "Not A Name"), "Not A Name"),
+        (("--label", "=x"), "--label"),
+        (("--env", "=x"), "--env"),
+        (("--format", "tar"), "--format"),
+        (("--provenance", "perhaps"), "--provenance"),
+        (("--cache-from", "type=gha"), "--cache-from"),
         (("--iidfile", "/tmp/never", "--output", "type=tar,dest=/dev/null"), "--iidfile"),
     ],
 )
 def test_wrong_options_name_themselves(
     podpy: Podpy, source: Path, options: tuple[str, ...], named: str
 ) -> None:
-    assert named in podpy.fails("build", *options, source).stderr
+    done = podpy.fails("build", *options, source)
+    assert named in done.stderr
+    assert "RUN echo made" not in done.stderr, "and nothing was built for it"
 
 
 # --- the image ---------------------------------------------------------------
