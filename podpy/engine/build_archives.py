@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from podpy.engine import build_outputs, pushing, saving
-from podpy.errors import UsageError
 from podpy.model import Descriptor
 from podpy.registry import archives
 from podpy.storage import manifests
@@ -37,11 +36,6 @@ def write(ctx: Context, pins: Pins, output: Output, built: Name, names: Sequence
             outgoing = pushing.prepare(ctx.store, pins, built, compress=compress)
             _layout(ctx.store, outgoing, names, target)
 
-    if output.kind == "docker" and built.index is not None:
-        raise UsageError(
-            f"{_WHAT} type=docker: an archive of docker holds no image index",
-            hint="use type=oci, or build for one platform and without attestations",
-        )
     deliver = saving.to_archive if build_outputs.is_archive(output) else saving.to_directory
     deliver(output.destination, fill, _WHAT)
 

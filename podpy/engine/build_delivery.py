@@ -105,8 +105,10 @@ class Delivery:
         has_index = platforms > 1 or is_listed or self._attestations_asked() is not None
         build_changes.check(self._options, has_index=has_index)
         for output in self._outputs:
-            if output.push and not build_publish.references(self._options, output.names):
+            given = build_publish.references(self._options, output.names)
+            if output.push and not given:
                 raise UsageError("--push: the image has no name", hint="give one with --tag")
+            build_outputs.check(output, has_index=has_index)
 
     def run(self, done: Done) -> BuildResult:
         """Deliver the targets, one for each platform."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from podpy import files
 from podpy.engine import values
 from podpy.engine.build_request import attributes
 from podpy.errors import UsageError
@@ -125,6 +126,25 @@ def _output(text: str) -> Output:
         push=push,
         attributes=given,
     )
+
+
+def check(output: Output, *, has_index: bool) -> None:
+    """Refuse before the build what could not be written after it."""
+    place = output.destination
+    if output.kind == "docker" and has_index:
+        raise UsageError(
+            "--output type=docker: an archive of docker holds no image index",
+            hint="use type=oci, or build for one platform and without attestations",
+        )
+    if place in ("", "-"):
+        return
+    if output.kind in ("oci", "docker") and not is_archive(output):
+        if files.list_directory(place):
+            raise UsageError(f"--output: {place}: not an empty directory")
+    elif output.kind != "local" and not os.path.isdir(os.path.dirname(place)):
+        raise UsageError(f"--output: {place}: there is no directory {os.path.dirname(place)}")
+    if os.path.isdir(place) and output.kind != "local" and is_archive(output):
+        raise UsageError(f"--output: {place}: is a directory", hint="tar=false writes directories")
 
 
 def is_archive(output: Output) -> bool:

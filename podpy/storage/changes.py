@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import stat
 
+from podpy.errors import ImageError
 from podpy.storage import below as layers_below
 
 TYPE_CHECKING = False
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MARK = "since"
+_WHITEOUT = os.fsdecode(layers_below.WHITEOUT)
 _O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECE = 1 << 20
@@ -78,6 +80,12 @@ class _Reduction:
 
     def _entry(self, fd: int, name: str, below: Sequence[int], original: int | None) -> bool:
         """Remove an entry that is as it was; whether it stays. ``original`` has its like."""
+        if name.startswith(_WHITEOUT):
+            raise ImageError(
+                f"layer: {name!a}: a name that begins with .wh. would delete a file"
+                " of the layers below",
+                hint="give the file another name",
+            )
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             return self._subdirectory(fd, name, below, original, status)
@@ -132,10 +140,10 @@ def _find(directories: Sequence[int], name: str) -> int | None:
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
-            if layers_below.is_there(fd, b".wh." + os.fsencode(name)):
+            if layers_below.is_there(fd, layers_below.WHITEOUT + os.fsencode(name)):
                 return None
             continue
-        if name.startswith(".wh.") or (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
+        if name.startswith(_WHITEOUT) or (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
             return None
         return fd
     return None
@@ -146,7 +154,7 @@ def _delete(fd: int, name: str) -> None:
         os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=fd)
     except PermissionError:  # before Linux 5.8
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        os.close(os.open(f".wh.{name}", flags, 0o644, dir_fd=fd))
+        os.close(os.open(f"{_WHITEOUT}{name}", flags, 0o644, dir_fd=fd))
 
 
 def _same_status(one: os.stat_result, other: os.stat_result) -> bool:

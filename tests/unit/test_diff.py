@@ -172,6 +172,23 @@ def test_records_count_their_own_length(length: int) -> None:
     assert one.pax_headers["SCHILY.xattr.user.x"] == value.decode()
 
 
+@pytest.mark.parametrize("size", [8**11 - 1, 8**11, 1 << 50])
+def test_every_size_survives(size: int) -> None:
+    data = tar_headers.member(b"f", tar_headers.REGULAR, 0o644, (0, 0), 1, size=size)
+    found = tarfile.TarInfo.frombuf(data[-512:], "utf-8", "strict")
+    assert found.size == (size if size < 8**11 else 0)
+    assert (b" size=%d\n" % size in data) is (size >= 8**11)
+
+
+def test_a_link_to_a_long_name(upper: Path) -> None:
+    for name in ("a" * 120, "b" * 120):
+        (upper / name).mkdir()
+    (upper / ("a" * 120) / "file").write_bytes(b"x")
+    os.link(upper / ("a" * 120) / "file", upper / ("b" * 120) / "file")
+    found = archive(write(upper)[0]).getmember("b" * 120 + "/file")
+    assert (found.islnk(), found.linkname) == (True, "a" * 120 + "/file")
+
+
 def test_names_that_are_no_text(upper: Path) -> None:
     for name in (b"\xff\xfe", "ä€😀".encode(), b"new\nline"):
         os.close(os.open(os.fsencode(upper) + b"/" + name, os.O_WRONLY | os.O_CREAT))
@@ -329,6 +346,15 @@ def test_a_copy_is_cut_down_to_what_is_new(lower: Path, tmp_path: Path) -> None:
     left = sorted(str(path.relative_to(tree)) for path in tree.rglob("*"))
     assert left == ["changed", "closed", "dir", "dir/deep", "dir/deep/new", "gone", "third"]
     assert stat.S_ISCHR((tree / "gone").stat().st_mode)
+
+
+def test_a_copy_with_a_file_that_looks_like_a_deletion_is_refused(
+    lower: Path, tmp_path: Path
+) -> None:
+    tree = copied(lower, tmp_path)
+    (tree / ".wh.passwd").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"\.wh\.passwd"):
+        changes.reduce(str(tree), [str(lower)], 0)
 
 
 def test_a_copy_that_was_not_touched_comes_to_nothing(lower: Path, tmp_path: Path) -> None:
