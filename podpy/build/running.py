@@ -164,7 +164,7 @@ def _execute(work: RunWork, settings: Settings, bench: Bench, upper: Upper) -> N
                     cgroup_parent=made.record.cgroup_parent,
                     cgroup_manager=settings.cgroup_manager,
                     limits=settings.limits,
-                    recorder=single.recorder(bench.store, upper) if made.plan.recorder else None,
+                    recorder=single.recorder(bench.store, upper, made.plan),
                 )
             )
     _reap(ended.leaving)

@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 
 from podpy.build.sight import View
 from podpy.errors import HostError, LaunchError
+from podpy.kernel import capabilities as caps
 from podpy.kernel import libc, process, seccomp_single, statbuf
 from podpy.kernel.notify import Call, Listener, as_int
 from podpy.kernel.statbuf import Shown
 from podpy.records import EMPTY
-from podpy.storage import overlay, single
+from podpy.storage import overlay, single, unpacker
 from podpy.storage.single import ROOT, Recorded
 
 TYPE_CHECKING = False
@@ -35,12 +37,14 @@ if TYPE_CHECKING:
 
     from podpy.build.inside import Upper
     from podpy.paths import Store
+    from podpy.runtime.spec import Plan
 
 _PATH = libc.O_PATH | os.O_CLOEXEC
 _UNCHANGED = 0xFFFFFFFF
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
-_SPECIAL_LIMIT = 1 << 16
+_MOST_HELD = 1 << 16
+_OWN_NEEDS = 64  # descriptors
 
 
 _APT = "/etc/apt/apt.conf.d"
@@ -75,10 +79,16 @@ def settings(layers: Sequence[str]) -> dict[str, str]:
     }
 
 
-def recorder(store: Store, upper: Upper) -> Recorder:
-    """The recorder for what is changed in a step's root file system."""
-    below = single.of_layers(overlay.lower_directories(store, upper.layers))
-    return Recorder(upper.changes, f"{upper.directory}/{single.LEDGER}", below)
+def recorder(store: Store, upper: Upper, plan: Plan) -> Recorder | None:
+    """The recorder for what is changed in a step's root file system, if its plan wants one."""
+    if not plan.recorder:
+        return None
+    return Recorder(
+        upper.changes,
+        f"{upper.directory}/{single.LEDGER}",
+        single.of_layers(overlay.lower_directories(store, upper.layers)),
+        may_chown=bool(plan.process.capabilities & caps.bits(("CAP_CHOWN",))),
+    )
 
 
 class Recorder:
@@ -86,11 +96,20 @@ class Recorder:
 
     ``changes`` is the step's upper directory (the whole tree with the driver
     ``vfs``), ``ledger`` the path of the list of owners that no attribute holds;
-    ``below`` are such owners in the layers below, by path.
+    ``below`` are such owners in the layers below, by path.  ``may_chown``: the
+    step has the capability.
     """
 
-    def __init__(self, changes: str, ledger: str, below: Mapping[str, Recorded] = EMPTY) -> None:
+    def __init__(
+        self,
+        changes: str,
+        ledger: str,
+        below: Mapping[str, Recorded] = EMPTY,
+        *,
+        may_chown: bool = True,
+    ) -> None:
         self._below = below
+        self._may_chown = may_chown
         self._changes = os.open(changes, _PATH | os.O_DIRECTORY)
         self._ledger = single.Ledger(ledger, self._changes)
         self._namespace = self._root = -1
@@ -121,8 +140,16 @@ class Recorder:
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
         libc.prctl(libc.PR_SET_PDEATHSIG, 9)
         os.umask(0)
+        unpacker.raise_descriptor_limit()
         process.close_others((0, 1, 2, listener, self._root, self._changes, self._ledger.fileno()))
-        _Answers(Listener(listener), View(self._root), self._ledger, self._below).run()
+        answers = _Answers(
+            Listener(listener),
+            View(self._root),
+            self._ledger,
+            self._below,
+            may_chown=self._may_chown,
+        )
+        answers.run()
         return 0
 
 
@@ -135,14 +162,19 @@ class _Answers:
         view: View,
         ledger: single.Ledger,
         below: Mapping[str, Recorded],
+        *,
+        may_chown: bool,
     ) -> None:
         self._listener = listener
         self._view = view
         self._ledger = ledger
         self._below = below
+        self._may_chown = may_chown
         # Owners of what holds no attribute, by device and inode as the payload sees them.
         self._special: dict[tuple[int, int], Recorded] = {}
         self._held: list[int] = []
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most_held = min(limit - _OWN_NEEDS, _MOST_HELD)
         methods: dict[str, Callable[[Call], None]] = {
             "chown": self._chown,
             "lchown": self._lchown,
@@ -219,6 +251,8 @@ class _Answers:
             if not self._listener.waits(call):
                 return
             uid, gid = uid & _UNCHANGED, gid & _UNCHANGED
+            if not self._may_chown and {uid, gid} - {0, _UNCHANGED}:
+                raise OSError(errno.EPERM, "owner")
             os.chown(f"{target}", -1 if uid == _UNCHANGED else 0, -1 if gid == _UNCHANGED else 0)
             self._record(target, uid, gid)
         finally:
@@ -242,7 +276,7 @@ class _Answers:
         if self._special.get(key) == who:
             return
         if self._ledger.add(os.readlink(f"{target}").lstrip("/"), status, uid, gid):
-            if key not in self._special and len(self._held) < _SPECIAL_LIMIT:
+            if key not in self._special and len(self._held) < self._most_held:
                 # While it is held, no other file gets this inode.
                 self._held.append(os.dup(target))
             self._special[key] = who

@@ -102,6 +102,28 @@ def test_the_inode_of_a_deleted_link_tells_nothing_of_the_next(recorded: Recorde
     assert not others & set(recorded.ledger)
 
 
+def test_more_links_than_descriptors(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podpy.build.single._MOST_HELD", 100)
+
+    def payload() -> Any:
+        for number in range(300):
+            os.symlink("nowhere", f"l{number}")
+            os.chown(f"l{number}", 5, 6, follow_symlinks=False)
+
+    recorded(payload)
+    assert len(recorded.ledger) == 300
+
+
+def test_without_the_capability_nothing_is_given_away(recorded: Recorded) -> None:
+    def payload() -> Any:
+        open("f", "w").close()
+        return [syscall("fchownat", -100, b"f", uid, gid, 0)
+                for uid, gid in ((5, 0), (0, 5), (0, 0), (-1, -1))]  # fmt: skip
+
+    recorded.may_chown = False
+    assert recorded(payload) == [-1, -1, 0, 0]
+
+
 def test_chown_clears_set_id_bits_as_the_kernel_does(recorded: Recorded) -> None:
     def payload() -> Any:
         open("f", "w").close()

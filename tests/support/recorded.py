@@ -43,6 +43,7 @@ class Recorded:
         self._ledger = ledger
         self.recorder_pid = 0
         self.shows_proc = False
+        self.may_chown = True
 
     @property
     def ledger(self) -> dict[int, tuple[int, int]]:
@@ -66,7 +67,7 @@ class Recorded:
         pid = userns.fork_mapped(child, userns.own_map())
         theirs.close()
         os.close(writer)
-        recorder = Recorder(str(self.root), str(self._ledger))
+        recorder = Recorder(str(self.root), str(self._ledger), may_chown=self.may_chown)
         try:
             assert ours.recv(1) == b"r"
             recorder.watch(pid)
