@@ -16,6 +16,7 @@ import stat
 from podpy import files
 from podpy.build.filedata import DataCopy, read_xattrs, set_xattrs
 from podpy.build.inroot import IN_ROOT, NO_LINKS, O_DIR, walk
+from podpy.build.selection import CHANGED, changed
 from podpy.errors import BuildError
 from podpy.kernel import libc
 
@@ -237,7 +238,7 @@ class Placer:
             is_new = False
         made = self._existing(spot.target, path, name)
         try:
-            reading = os.open(name, O_DIR, dir_fd=spot.source)
+            reading = _open(name, O_DIR, spot.source)
             try:
                 self._fill(reading, made, path if is_new else self._real(made), entry)
                 self._dress(reading, made, entry, chown=spot.inherits or not is_new)
@@ -273,12 +274,12 @@ class Placer:
         if links > 1 and self._link(spot, new_name, identity):
             return
         permissions = self._permissions(mode, False)
-        reading = os.open(name, _O_READ, dir_fd=spot.source)
+        reading = _open(name, _O_READ, spot.source)
         try:
             status = os.fstat(reading)
             same = status.st_size == size and status.st_mtime_ns == mtime
             if not same or (self.checks and status.st_ino != identity[1]):
-                raise BuildError(f"{name}: changed while it was copied")
+                raise changed(name)
             writing = self.create(spot.target, new_name, permissions & 0o777)
             try:
                 if size:
@@ -380,6 +381,16 @@ class _Spot:
         self.target = target
         self.path = path
         self.inherits = bool(_mode(target) & stat.S_ISGID)
+
+
+def _open(name: str, flags: int, directory: int) -> int:
+    """Open what was listed as a file or directory."""
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in CHANGED:
+            raise
+        raise changed(name) from None
 
 
 def _mode(fd: int) -> int:

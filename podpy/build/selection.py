@@ -9,6 +9,7 @@ copy carries it out (:mod:`podpy.build.placing`).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import posixpath
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _O_PATH = libc.O_PATH | os.O_CLOEXEC
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: How it shows that a file is gone, or that a link has taken a directory's place.
+CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ANY_DEPTH = "**"
 _PIVOT = "/./"
 _DEEPEST = 200
@@ -250,13 +253,20 @@ class Selector:
         watch, filtered = bool(self._ignore), bool(self._exclude)
         for item in items:
             name = item.name
-            status = item.stat(follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                entry = self._subdirectory(here, exclude, name, status)
-            elif (watch and level.excludes(name)) or (filtered and exclude.excludes(name)):
-                continue
-            else:
-                entry = self._leaf(here, name, status)
+            try:
+                status = item.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    entry = self._subdirectory(here, exclude, name, status)
+                elif (watch and level.excludes(name)) or (filtered and exclude.excludes(name)):
+                    continue
+                else:
+                    entry = self._leaf(here, name, status)
+            except FileNotFoundError:
+                continue  # gone since the directory was read, as if it had been before
+            except OSError as error:
+                if error.errno not in CHANGED:
+                    raise
+                raise changed(here.prefix + name) from None
             if entry is not None:
                 found.append(entry)
         return found
@@ -350,6 +360,11 @@ def _entry(name: str, status: os.stat_result, content: str, children: list[Entry
         name, status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns,
         (status.st_dev, status.st_ino), status.st_nlink, content, children,
     )  # fmt: skip
+
+
+def changed(path: str) -> BuildError:
+    """What is raised for a file that is not any more what it was when it was looked at."""
+    return BuildError(f"{path}: changed while it was copied", hint="build again when it is settled")
 
 
 def _missing(source: str, error: OSError | None = None) -> BuildError:
