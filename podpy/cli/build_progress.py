@@ -34,7 +34,8 @@ def mode(asked: str, *, quiet: bool, to_file: bool) -> str:
     if chosen == "tty" and (to_file or not sys.stderr.isatty()):
         raise UsageError("--progress tty: standard error is no terminal", hint="use plain or auto")
     if chosen == "auto":
-        return "tty" if sys.stderr.isatty() and not to_file else "plain"
+        can_draw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        return "tty" if can_draw and not to_file else "plain"
     return "quiet" if chosen == "none" else chosen
 
 

@@ -554,6 +554,12 @@ def test_on_a_real_terminal_it_is_redrawn_in_place(columns: int) -> None:
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h"), "the cursor comes back"
 
 
+def test_a_terminal_that_cannot_draw() -> None:
+    text = on_a_terminal(PROGRAM.format(root=str(ROOT)), 80, TERM="dumb")
+    assert "\x1b" not in text
+    assert "#1 CACHED\r\n" in text
+
+
 def test_a_terminal_without_colours() -> None:
     text = on_a_terminal(PROGRAM.format(root=str(ROOT)), 80, NO_COLOR="1")
     assert "\x1b[34m" not in text
