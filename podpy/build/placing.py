@@ -87,7 +87,7 @@ class Placer:
                 self._place_contents(source, path, entry)
                 continue
             head = path.rpartition("/")[0]
-            reading = libc.openat2(source, head or ".", O_DIR, resolve=NO_LINKS)
+            reading = _reach(source, head or ".")
             try:
                 if into < 0:
                     into, last = self.file_target(name, text, several=several)
@@ -129,7 +129,7 @@ class Placer:
         at = self.directory()
         before = os.fstat(at)
         mtime = entry[5] if before.st_ino in self._made else before.st_mtime_ns
-        reading = libc.openat2(source, path or ".", O_DIR, resolve=NO_LINKS)
+        reading = _reach(source, path or ".")
         try:
             self._fill(reading, at, self._real(at), entry)
             os.utime(at, ns=(mtime, mtime))
@@ -146,7 +146,7 @@ class Placer:
             for parent in above or ():
                 reached = f"{reached}/{parent[0]}".lstrip("/")
                 at = self._enter_parent(at, source, reached, parent)
-            reading = libc.openat2(source, reached or ".", O_DIR, resolve=NO_LINKS)
+            reading = _reach(source, reached or ".")
             try:
                 if not name:
                     self._fill(reading, at, self._real(at), entry)
@@ -170,7 +170,7 @@ class Placer:
         made = self._existing(at, f"{self._real(at)}/{name}".lstrip("/"), name)
         os.close(at)
         if is_new:
-            reading = libc.openat2(source, reached, O_DIR, resolve=NO_LINKS)
+            reading = _reach(source, reached)
             self._dress(reading, made, parent, chown=True)
             os.close(reading)
             self._parents[self._real(made)] = parent[5]
@@ -391,6 +391,16 @@ def _open(name: str, flags: int, directory: int) -> int:
         if error.errno not in CHANGED:
             raise
         raise changed(name) from None
+
+
+def _reach(root: int, path: str) -> int:
+    """Open a directory of a source's root by a path that was found to have no links."""
+    try:
+        return libc.openat2(root, path, O_DIR, resolve=NO_LINKS)
+    except OSError as error:
+        if error.errno not in CHANGED:
+            raise
+        raise changed(path) from None
 
 
 def _mode(fd: int) -> int:
