@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from podpy.build.sight import View
+from podpy.errors import LaunchError
 from podpy.kernel import process, userns
 from podpy.storage import single
 from support.recorded import Recorded, syscall
@@ -221,6 +222,26 @@ def test_records_that_are_nonsense(recorded: Recorded) -> None:
     assert recorded(payload) == ([0] * 11, 6)
 
 
+def test_a_step_whose_recorder_is_killed_fails(recorded: Recorded) -> None:
+    """Owners that nobody wrote down must not go into an image as root's."""
+
+    def payload() -> Any:
+        open("f", "w").close()
+        while (result := syscall("fchownat", -100, b"f", 5, 5, 0)) == 0:
+            pass
+        return result
+
+    def kill() -> None:
+        while not recorded.recorder_pid:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        os.kill(recorded.recorder_pid, signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(LaunchError, match="records owners has died"):
+        recorded(payload)
+
+
 def test_the_recorder_cannot_be_looked_into(recorded: Recorded) -> None:
     """The payload's root is in its user namespace, and here sees its processes as well."""
     (recorded.root / "proc").mkdir()
@@ -245,6 +266,5 @@ def test_the_recorder_cannot_be_looked_into(recorded: Recorded) -> None:
         told.symlink_to(str(recorded.recorder_pid))
 
     recorded.shows_proc = True
-    writer = threading.Thread(target=tell, daemon=True)
-    threading.Timer(0.5, writer.start).start()
+    threading.Thread(target=tell, daemon=True).start()
     assert recorded(payload) == (True, [])
