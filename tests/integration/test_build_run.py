@@ -174,9 +174,12 @@ def test_from_scratch_a_command_leaves_no_mount_targets(build: Builds) -> None:
 
 def test_a_links_target_that_is_not_there_is_made_and_taken_away(build: Builds) -> None:
     """Images have ``/etc/resolv.conf`` as a link to what a resolver's service writes."""
+    links = build.context / "links"
+    links.mkdir()
+    (links / "resolv.conf").symlink_to("../run/resolve/stub.conf")
+    (links / "other").symlink_to("/not/there")
     made = build(
-        "RUN ln -sf ../run/resolve/stub.conf /etc/resolv.conf; ln -s /not/there /etc/other\n"
-        "RUN --mount=type=tmpfs,target=/etc/other/inner"
+        "COPY links /etc/\nRUN --mount=type=tmpfs,target=/etc/other/inner"
         " cat /etc/resolv.conf; ls /run/resolve /not/there\n",
         "--network", "slirp4netns", "--dns", "192.0.2.8",
     )  # fmt: skip
