@@ -11,45 +11,87 @@ import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 WHITEOUT = b".wh."
 OPAQUE = (b".wh..wh..opq", b".wh..opq")  # as archives and fuse-overlayfs call it
 OPAQUE_XATTRS = ("user.overlay.opaque", "user.fuseoverlayfs.opaque", "trusted.overlay.opaque")
+_MAX_OPEN = 400
 _O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Below:
-    """The layers below, looked at by name only."""
+    """The layers below, looked at by name only.
+
+    The way to the directory that was asked for last stays open: whoever walks a
+    tree asks for its neighbour next.
+    """
 
     def __init__(self, trees: Sequence[str]) -> None:
         self._roots = [os.open(tree, _O_DIR) for tree in trees]
+        self._way: list[tuple[bytes, list[int]]] = []
 
     def __enter__(self) -> Below:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._go_back(0)
         for fd in self._roots:
             os.close(fd)
 
     def has(self, path: bytes) -> bool:
         """Whether the layers together show something of that name."""
         head, _, name = path.rpartition(b"/")
-        return name in (self.names(head) or ())
+        return bool(self.shown(head, (name,)))
+
+    def shown(self, path: bytes, names: Iterable[bytes]) -> set[bytes]:
+        """Which of these names the layers together show in a directory."""
+        directories = self._at(path)
+        return {name for name in names if _is_shown(directories, name)}
 
     def names(self, path: bytes) -> set[bytes] | None:
         """What the layers together show in a directory; None when they show none there."""
-        found = [os.dup(fd) for fd in self._roots]
-        for name in path.split(b"/") if path else ():
-            found = descend(found, name)
+        found = self._at(path)
         shown: set[bytes] = set()
         hidden: set[bytes] = set()
         for fd in found:
             present, deleted = _contents(fd)
             shown |= present - hidden
             hidden |= deleted
-            os.close(fd)
         return shown if found else None
+
+    def _at(self, path: bytes) -> list[int]:
+        """What the layers have of a directory, topmost first."""
+        parts = path.split(b"/") if path else []
+        common = 0
+        for (known, _), part in zip(self._way, parts):
+            if known != part:
+                break
+            common += 1
+        self._go_back(common)
+        if sum(len(fds) for _, fds in self._way) > _MAX_OPEN:
+            self._go_back(0)
+        found = self._way[-1][1] if self._way else self._roots
+        for part in parts[len(self._way) :]:
+            found = descend(found, part)
+            self._way.append((part, found))
+        return found
+
+    def _go_back(self, length: int) -> None:
+        for _, fds in self._way[length:]:
+            for fd in fds:
+                os.close(fd)
+        del self._way[length:]
+
+
+def _is_shown(directories: Sequence[int], name: bytes) -> bool:
+    for fd in directories:
+        try:
+            return not is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False))
+        except FileNotFoundError:
+            if is_there(fd, WHITEOUT + name):
+                return False
+    return False
 
 
 def _contents(fd: int) -> tuple[set[bytes], set[bytes]]:
@@ -72,21 +114,20 @@ def is_whiteout(status: os.stat_result) -> bool:
 
 
 def descend(directories: Sequence[int], name: bytes) -> list[int]:
-    """What the layers' directories have under a name; closes them."""
+    """What directories of layers, topmost first, have under a name."""
     found: list[int] = []
-    goes_on = True
     for fd in directories:
-        if goes_on:
-            try:
-                inner = os.open(name, _O_DIR, dir_fd=fd)
-            except FileNotFoundError:
-                goes_on = not is_there(fd, WHITEOUT + name)
-            except OSError:
-                goes_on = False  # a file, or a deletion
-            else:
-                found.append(inner)
-                goes_on = not (is_marked(os.listxattr(inner), inner) or _is_opaque_by_file(inner))
-        os.close(fd)
+        try:
+            inner = os.open(name, _O_DIR, dir_fd=fd)
+        except FileNotFoundError:
+            if is_there(fd, WHITEOUT + name):
+                break
+            continue
+        except OSError:
+            break  # a file, or a deletion
+        found.append(inner)
+        if is_marked(os.listxattr(inner), inner) or _is_opaque_by_file(inner):
+            break
     return found
 
 

@@ -104,7 +104,7 @@ class _Reduction:
     ) -> bool:
         inner = os.open(name, _O_DIR, dir_fd=fd)
         try:
-            others = layers_below.descend([os.dup(other) for other in below], os.fsencode(name))
+            others = layers_below.descend(below, os.fsencode(name))
             same = bool(others) and _same_attributes(inner, others[0], status)
             left = self.directory(inner, others)
         finally:

@@ -239,20 +239,20 @@ class _Layer(Stream):
     def _compare(self, directory: _Directory) -> None:
         """Delete by name what a directory hides, and nothing that is not there."""
         present = [entry for entry in directory.waiting if entry[0] is entry[1]]
-        deletes = len(present) < len(directory.waiting)
-        if directory.shows == _NEW or not (deletes or directory.shows == _HIDING):
-            return
-        below = self._below.names(directory.path[:-1])
-        if below is None:
-            directory.shows, directory.waiting = _NEW, present
-            return
-        if directory.shows == _MERGED:
-            directory.waiting = [e for e in directory.waiting if e[0] is e[1] or e[1] in below]
-            return
-        nothing = os.stat_result((stat.S_IFCHR, *[0] * 9))
-        gone = below - {entry[1] for entry in present}
-        hidden = [(WHITEOUT + name, name, nothing) for name in gone]
-        directory.waiting = sorted(present + hidden, reverse=True)
+        path = directory.path[:-1]
+        if directory.shows == _HIDING:
+            below = self._below.names(path)
+            if below is None:
+                directory.shows, directory.waiting = _NEW, present
+                return
+            nothing = os.stat_result((stat.S_IFCHR, *[0] * 9))
+            gone = below - {entry[1] for entry in present}
+            hidden = [(WHITEOUT + name, name, nothing) for name in gone]
+            directory.waiting = sorted(present + hidden, reverse=True)
+        elif directory.shows == _MERGED and len(present) < len(directory.waiting):
+            gone = {entry[1] for entry in directory.waiting if entry[0] is not entry[1]}
+            gone = self._below.shown(path, gone)
+            directory.waiting = [e for e in directory.waiting if e[0] is e[1] or e[1] in gone]
 
     def _leave(self, fd: int, has_parent: bool) -> int:
         """The parent of a directory that is done."""

@@ -87,7 +87,7 @@ def result(answer: int) -> dict[str, Any]:
     finally:
         os.close(answer)
     if not pieces:
-        raise StoreError("the process that unpacks a layer was killed")
+        raise StoreError("the process that works on a layer was killed")
     values: dict[str, Any] = files.loads(b"".join(pieces))
     if "error" in values:
         kinds = {kind.__name__: kind for kind in (ImageError, StoreError)}

@@ -265,6 +265,23 @@ def test_only_what_is_there_is_deleted(upper: Path, lower: Path) -> None:
     assert names(data) == ["dir/", "dir/.wh.old"]
 
 
+def test_deletions_in_many_directories(upper: Path, lower: Path, tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    places = ("a", "a/b", "a/b/c", "a/d", "e", "e/b", "f")
+    for number, place in enumerate(places):
+        (upper / place).mkdir()
+        for layer in (lower, top)[number % 2 :]:
+            (layer / place).mkdir(parents=True)
+        (layer / place / "old").write_bytes(b"")
+        whiteout(upper / place / "old")
+        whiteout(upper / place / "never")
+    (top / "f/.wh.old").write_bytes(b"")
+    (lower / "f/old").write_bytes(b"")
+    (top / "f/old").unlink()
+    found = [name for name in names(write(upper, (top, lower))[0]) if ".wh." in name]
+    assert found == sorted(f"{place}/.wh.old" for place in places if place != "f")
+
+
 def test_an_opaque_directory_deletes_by_name(upper: Path, lower: Path) -> None:
     for name in ("old", "both", "sub"):
         (lower / "dir" / name).mkdir(parents=True)
