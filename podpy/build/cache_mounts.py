@@ -19,7 +19,7 @@ from podpy.build import cache, inroot, selection
 from podpy.errors import BuildError
 from podpy.kernel import libc
 from podpy.records import record
-from podpy.storage import staging
+from podpy.storage import single, staging
 from podpy.storage.copying import TreeCopy
 
 TYPE_CHECKING = False
@@ -132,7 +132,7 @@ class CacheMount:
             def fill(root: int = -1) -> None:
                 if root >= 0:
                     _copy(root, selection.clean(mount.source or "/"), directory)
-                os.fchown(directory, mount.uid or 0, mount.gid or 0)
+                single.give(directory, mount.uid or 0, mount.gid or 0)
                 os.fchmod(directory, mode)
 
             reading = () if source is None else (_tree(source),)

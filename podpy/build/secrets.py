@@ -12,6 +12,7 @@ import os
 from podpy.errors import BuildError
 from podpy.kernel import libc, mounts
 from podpy.records import record
+from podpy.storage import single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _provide(root_fd: int, directory: int, name: str, file: InlineFile) -> None:
     with os.fdopen(fd, "wb") as opened:
         opened.write(file.data)
         opened.flush()
-        os.fchown(fd, file.uid, file.gid)
+        single.give(fd, file.uid, file.gid)
         os.fchmod(fd, file.mode)
     source = os.open(name, libc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     mounted = libc.open_tree(source, "", libc.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)

@@ -16,6 +16,7 @@ import stat
 from podpy.errors import BuildError, HostError, suppress
 from podpy.kernel import libc, mounts, process
 from podpy.records import record
+from podpy.storage import single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Socket:
 
     def execute(self, root_fd: int, prepared: tuple[int, ...] = ()) -> None:
         (source,) = prepared or self.prepare()
-        os.chown(f"/proc/self/fd/{source}", self.uid, self.gid)
+        single.give(f"/proc/self/fd/{source}", self.uid, self.gid)
         os.chmod(f"/proc/self/fd/{source}", self.mode)
         mounted = libc.open_tree(source, "", libc.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
         target = mounts.open_target(root_fd, self.target, directory=False)

@@ -188,6 +188,23 @@ def test_the_image_is_the_one_that_another_host_makes(podpy: SinglePodpy, ranged
     assert made[0] == made[1]
 
 
+def test_mounts_have_the_owners_they_ask_for(podpy: SinglePodpy) -> None:
+    (podpy.directory / "secret").write_text("s")
+    made = podpy.build(
+        f"""FROM {BUSYBOX}
+        RUN --mount=type=cache,target=/cache,uid=5,gid=6,mode=750 \\
+            --mount=type=secret,id=s,target=/s,uid=7,mode=440 --mount=type=tmpfs,target=/t \\
+            stat -c '%n %u:%g %a' /cache /s > /seen && touch /t/f /cache/f \\
+            && chown 8:9 /t/f /cache/f && mv /t/f /from-tmpfs && mv /cache/f /from-cache
+        """,
+        *NET,
+        "--secret",
+        f"id=s,src={podpy.directory}/secret",
+    )
+    assert made.tree["seen"].content == "/cache 5:6 750\n/s 7:0 440\n"
+    assert made.tree["from-cache"].owner == made.tree["from-tmpfs"].owner == (8, 9)
+
+
 def test_squashed_layers_keep_their_owners(podpy: SinglePodpy) -> None:
     made = podpy.build(
         f"""FROM {BUSYBOX}
