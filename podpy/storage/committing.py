@@ -19,6 +19,7 @@ from podpy import files, records
 from podpy.errors import PodpyError
 from podpy.kernel import process, userns
 from podpy.storage import (
+    answers,
     changes,
     content,
     diff,
@@ -27,7 +28,6 @@ from podpy.storage import (
     overlay,
     single,
     staging,
-    unpacker,
 )
 from podpy.storage.layers import Layer
 
@@ -130,8 +130,8 @@ def _write(
         for fd in (reading, answer):
             os.close(fd)
         os.umask(0)
-        unpacker.raise_descriptor_limit()
-        unpacker.reply(theirs, lambda: _write_upper(upper, out, lower, timestamp))
+        answers.raise_descriptor_limit()
+        answers.reply(theirs, lambda: _write_upper(upper, out, lower, timestamp))
         return 0
 
     try:
@@ -147,7 +147,7 @@ def _write(
     except BaseException:
         os.close(answer)
         raise
-    return unpacker.result(answer)
+    return answers.result(answer)
 
 
 def _write_upper(

@@ -7,7 +7,7 @@ import os
 from podpy import files, records
 from podpy.errors import StoreError
 from podpy.storage import layers, staging
-from podpy.storage.unpacker import result
+from podpy.storage.answers import result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

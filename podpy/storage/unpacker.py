@@ -14,13 +14,12 @@ import socket
 from functools import partial
 
 from podpy import files
-from podpy.errors import ImageError, PodpyError, StoreError
+from podpy.errors import StoreError
 from podpy.kernel import process, userns
-from podpy.storage import extract, tar, usage
+from podpy.storage import answers, extract, tar, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from podpy.storage.extract import Limits
@@ -55,7 +54,7 @@ class Unpacker:
     def start(self, directory: str, data: int, limits: Limits) -> int:
         """Unpack the tar stream of the descriptor ``data`` into an empty directory.
 
-        Returns a descriptor from which :func:`result` reads the answer.
+        Returns a descriptor from which :func:`podpy.storage.answers.result` reads the answer.
         """
         request = {"directory": directory, "size": limits.size, "entries": limits.entries}
         return self._ask(request, data)
@@ -63,7 +62,7 @@ class Unpacker:
     def remove(self, path: str) -> None:
         """Delete a tree, whoever owns what is in it; nothing is forked here."""
         if files.remove_tree(path):
-            result(self._ask({"remove": path}))
+            answers.result(self._ask({"remove": path}))
 
     def _ask(self, request: dict[str, Any], *data: int) -> int:
         """Hand a request over with its descriptors; returns that of the answer."""
@@ -78,30 +77,13 @@ class Unpacker:
         return answer
 
 
-def result(answer: int) -> dict[str, Any]:
-    """What came of a layer: ``size``, ``inodes``, ``records``; raises its error."""
-    try:
-        pieces = []
-        while piece := os.read(answer, 1 << 16):
-            pieces.append(piece)
-    finally:
-        os.close(answer)
-    if not pieces:
-        raise StoreError("the process that works on a layer was killed")
-    values: dict[str, Any] = files.loads(b"".join(pieces))
-    if "error" in values:
-        kinds = {kind.__name__: kind for kind in (ImageError, StoreError)}
-        raise kinds.get(values["kind"], PodpyError)(values["error"], hint=values["hint"])
-    return values
-
-
 def _serve(requests: socket.socket, *, single: bool) -> int:
     """Fork a child for each layer until the other end is closed."""
     import signal
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them
     os.umask(0)
-    raise_descriptor_limit()
+    answers.raise_descriptor_limit()
     while True:
         message, fds, _, _ = socket.recv_fds(requests, _REQUEST_LIMIT, 2)
         if not message:
@@ -111,37 +93,16 @@ def _serve(requests: socket.socket, *, single: bool) -> int:
             os.close(fd)
 
 
-def raise_descriptor_limit() -> None:
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def _job(requests: socket.socket, message: bytes, fds: list[int], *, single: bool) -> int:
     """One request in a process of its own; the answer is one JSON object."""
     requests.close()
     answer, *data = fds
     request = files.loads(message)
     if data:
-        reply(answer, partial(_unpack, request, data[0], single))
+        answers.reply(answer, partial(_unpack, request, data[0], single))
     else:
-        reply(answer, partial(_remove, request["remove"]))
+        answers.reply(answer, partial(_remove, request["remove"]))
     return 0
-
-
-def reply(answer: int, work: Callable[[], dict[str, Any]]) -> None:
-    """Do a piece of work and write its values, or its error, for :func:`result`."""
-    try:
-        values = work()
-    except PodpyError as error:
-        values = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
-    except OSError as error:
-        values = {"error": f"layer: {error}", "hint": "", "kind": "StoreError"}
-    try:
-        files.write_all(answer, files.dumps(values).encode())
-    except BrokenPipeError:
-        pass  # whoever asked has given up on this layer
 
 
 def _remove(path: str) -> dict[str, Any]:
