@@ -28,7 +28,7 @@ from podpy.kernel import libc, process, seccomp_single, statbuf
 from podpy.kernel.notify import Call, Listener, as_int
 from podpy.kernel.statbuf import Shown
 from podpy.records import EMPTY
-from podpy.storage import overlay, single, unpacker
+from podpy.storage import answers, overlay, single
 from podpy.storage.single import ROOT, Recorded
 
 TYPE_CHECKING = False
@@ -140,7 +140,7 @@ class Recorder:
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
         libc.prctl(libc.PR_SET_PDEATHSIG, 9)
         os.umask(0)
-        unpacker.raise_descriptor_limit()
+        answers.raise_descriptor_limit()
         process.close_others((0, 1, 2, listener, self._root, self._changes, self._ledger.fileno()))
         answers = _Answers(
             Listener(listener),
