@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -29,12 +30,13 @@ def builder(podpy: Podpy) -> Builder:
 def steps(builder: Builder, dockerfile: str, *options: object) -> list[str]:
     """``CACHED`` or ``DONE`` of each step of a build, in the order of the Dockerfile."""
     done = builder.run(dockerfile, "--progress", "plain", *options)
-    found = {}
+    found: dict[int, str] = {}
     for line in done.stderr.splitlines():
-        number, _, rest = line.partition(" ")
-        if number.startswith("#") and rest.startswith(("CACHED", "DONE")):
-            found[int(number[1:])] = rest.split()[0]
-    return [found[number] for number in sorted(found)][1:]
+        if match := re.match(r"#(\d+) \[.*\] (COPY|ADD|RUN)", line):
+            found.setdefault(int(match[1]), "")
+        elif (match := re.match(r"#(\d+) (CACHED|DONE)", line)) and int(match[1]) in found:
+            found[int(match[1])] = match[2]
+    return [found[number] for number in sorted(found)]
 
 
 # --- what the image holds -------------------------------------------------------
