@@ -1,11 +1,11 @@
 """``RUN --mount``: what each mount reads, what it comes to in the container, what it locks.
 
 Nothing of a mount gets into the layer.  What comes from a context, a stage or
-an image is seen through an overlay of the step's own (:class:`View`): its
-source is found inside that, by descriptor, whatever its symbolic links say and
-whoever changes them meanwhile; writes are thrown away, and what is ignored is
-not there.  The options are those of the language and no others: there is none that
-reaches mount(8).
+an image is found inside of that, by descriptor, whatever its symbolic links say
+and whoever changes them meanwhile.  What can be written to, and what is ignored
+in part, is seen through an overlay of the step's own (:class:`View`): writes are
+thrown away, and what is ignored is not there.  The options are those of the
+language and no others: there is none that reaches mount(8).
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Mounts:
         self._work = work
         self._settings = settings
         self._bench = bench
-        self._place = bench.place()
+        self._place = ""
         self._locks = Locks()
         self._forwards: list[Forward] = []
         self._files: list[secrets.InlineFile] = []
@@ -187,6 +187,8 @@ class Mounts:
         return [target for _, target, _ in self._made] + [each.target for each in self._files]
 
     def _own(self, name: str) -> str:
+        """A directory of this command's own."""
+        self._place = self._place or self._bench.place()
         path = f"{self._place}/{name}"
         os.mkdir(path, 0o755)
         return path
@@ -199,12 +201,17 @@ class Mounts:
     def _bind(self, mount: RunMount, number: int) -> None:
         target = target_of(mount, self._work.working_dir)
         source = source_of(mount, self._work)
-        access = ("ro",) if mount.readonly else ()
+        options = (*_SAFE, "ro") if mount.readonly else _SAFE
+        subpath = (mount.source or "/").lstrip("/") or "."
+        if mount.readonly and source.tree is None and not source.ignore:
+            bind = Bind(source=source.directory, subpath=subpath, target=target, options=options)
+            self._add(target, bind)
+            return
         view = View(
             rootfs=self._joined(source, str(number)),
-            subpath=(mount.source or "/").lstrip("/") or ".",
+            subpath=subpath,
             target=target,
-            options=(*_SAFE, *access),
+            options=options,
             shown=f"{source.name or 'context'}:{mount.source or '/'}",
         )
         self._add(target, view)
@@ -258,7 +265,7 @@ class Mounts:
             return
         wanted = mount.target or ssh.default_target(len(self._forwards))
         target = posixpath.normpath(posixpath.join(self._work.working_dir, wanted))
-        forward = ssh.Forward(agent, self._place, f"ssh.{number}")
+        forward = ssh.Forward(agent, self._own(f"ssh.{number}"), "s")
         self._forwards.append(forward)
         self.variables.setdefault("SSH_AUTH_SOCK", target)
         socket = ssh.Socket(

@@ -2,9 +2,9 @@
 
     W                        G                   M, I
     cgroup, fork M ────────────────────────────► as for any container (see .launch)
-    fork G ────────────────► watches W
     wait for the network
     GO ────────────────────────────────────────► execve
+    fork G ────────────────► watches W
     wait for I, clear away   ends with I
 
 W lives in the host's user namespace and reaps what the command leaves.  The
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from podpy.model import ProcessIdentity
-    from podpy.runtime.birth import Recorder, Standing
+    from podpy.runtime.birth import Recorder
     from podpy.runtime.spec import Plan
 
 _PATIENCE = 10.0  # seconds for fuse-overlayfs to write back what it holds
@@ -133,13 +133,11 @@ def _run(step: Step, directory: str) -> Ended:
     born = Birth(step.plan, _Given(step.streams), network, cgroup=directory, others=others)
     with born:
         standing = born.stand()
-        guard = _Guard(step.plan.process.tie, standing.init, directory)
         if step.recorder:
             step.recorder.watch(standing.init.pid)
         recorders = born.go(step.recorder)
-        code = _wait(standing)
+        code = _wait(standing.init, step.plan.process.tie, directory)
     leaving = network.dismiss()
-    guard.stop()
     _clear_away(
         shares_pids=not step.plan.namespaces.new & libc.CLONE_NEWPID,
         but=(*others, *leaving, *recorders),
@@ -149,15 +147,17 @@ def _run(step: Step, directory: str) -> Ended:
     return Ended(code=code, stubs=standing.stubs, leaving=leaving)
 
 
-def _wait(standing: Standing) -> int:
+def _wait(init: ProcessIdentity, worker: int, directory: str) -> int:
     """The command's exit code; it is killed when we are interrupted."""
-    pid = standing.init.pid
     try:
-        return process.wait(pid)
+        guard = _Guard(worker, init, directory)
+        code = process.wait(init.pid)
     except BaseException:
         with suppress(ProcessLookupError):
-            os.kill(pid, _signal.SIGKILL)
+            os.kill(init.pid, _signal.SIGKILL)
         raise
+    guard.stop()
+    return code
 
 
 class _Guard:
