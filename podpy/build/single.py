@@ -142,14 +142,14 @@ class Recorder:
         os.umask(0)
         answers.raise_descriptor_limit()
         process.close_others((0, 1, 2, listener, self._root, self._changes, self._ledger.fileno()))
-        answers = _Answers(
+        recorder = _Answers(
             Listener(listener),
             View(self._root),
             self._ledger,
             self._below,
             may_chown=self._may_chown,
         )
-        answers.run()
+        recorder.run()
         return 0
 
 
@@ -264,9 +264,10 @@ class _Answers:
         known = self._recorded(target, status) or ROOT
         uid = known.uid if uid == _UNCHANGED else uid
         gid = known.gid if gid == _UNCHANGED else gid
+        is_root_again = not (uid or gid) and _inherits_group(target)
         if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-            single.set_owner(f"{target}", uid, gid, known)
-        elif uid or gid or known != ROOT:
+            single.set_owner(f"{target}", uid, gid, known, always=is_root_again)
+        elif uid or gid or known != ROOT or is_root_again:
             self._record_special(target, status, uid, gid)
 
     def _record_special(self, target: int, status: os.stat_result, uid: int, gid: int) -> None:
@@ -383,6 +384,15 @@ class _Answers:
 
     def _pack_stat(self, shown: Shown) -> bytes:
         return statbuf.stat(shown, self._machine)
+
+
+def _inherits_group(target: int) -> bool:
+    """Whether a file lies in a directory that gives its group to what is made there."""
+    try:
+        directory = os.stat(os.path.dirname(os.readlink(f"{target}")))
+    except OSError:
+        return False
+    return bool(directory.st_mode & stat.S_ISGID)
 
 
 def _device(number: int) -> int:
