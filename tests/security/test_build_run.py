@@ -279,13 +279,16 @@ def test_a_killed_builder_takes_its_commands_along(build: Builds, who: str) -> N
         if payload.pid in {child.pid for child in processes.descendants(one.pid)}
         and one.pid != running.pid
     )
-    background = [
-        one for one in processes.descendants() if _command_line(one.pid) == "sleep\x001031\0"
-    ]
-    assert background
-    for pid in {"coordinator": [running.pid], "worker": [worker], "both": [worker, running.pid]}[
-        who
-    ]:
+    background: list[processes.Process] = []
+
+    def runs_on() -> bool:
+        wanted = "sleep\x001031\0"
+        background[:] = [one for one in processes.descendants() if _command_line(one.pid) == wanted]
+        return bool(background)
+
+    eventually(runs_on)
+    doomed = {"coordinator": [running.pid], "worker": [worker], "both": [worker, running.pid]}
+    for pid in doomed[who]:
         os.kill(pid, signal.SIGKILL)
     running.wait()
     for one in (payload, *background):
