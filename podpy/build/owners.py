@@ -78,11 +78,11 @@ class Book:
 
     def give(self, fd: int, uid: int, gid: int) -> None:
         """The owner of an open file or directory."""
-        single.set_owner(fd, uid, gid)
+        single.set_owner(fd, uid, gid, always=True)
 
     def give_at(self, directory: int, name: str, uid: int, gid: int) -> None:
         """The owner of a link or FIFO that was just made in a directory of the root."""
-        if uid or gid:
+        if uid or gid or os.fstat(directory).st_mode & stat.S_ISGID:
             place = os.readlink(f"/proc/self/fd/{directory}")[len(self._top) :].strip("/")
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
             self._ledger.add(f"{place}/{name}".lstrip("/"), status, uid, gid)

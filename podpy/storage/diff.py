@@ -39,6 +39,7 @@ _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DEVICES = {"character": headers.CHARACTER, "block": headers.BLOCK_DEVICE}
 
 Entry = tuple[bytes, bytes, os.stat_result]
+Owner = tuple[int, int]
 
 
 def write(
@@ -81,14 +82,16 @@ class _Directory:
 
     ``shows``: how the layers below it are seen.  A merged one shows what it
     does not replace or delete; a hiding one nothing of what they have; at the
-    place of a new one they have nothing.
+    place of a new one they have nothing.  ``giver``: who owns what is new in it
+    and has no owner on record, None for what the file system says.
     """
 
-    __slots__ = ("path", "shows", "waiting")
+    __slots__ = ("giver", "path", "shows", "waiting")
 
-    def __init__(self, path: bytes, shows: int) -> None:
+    def __init__(self, path: bytes, shows: int, giver: Owner | None = None) -> None:
         self.path = path
         self.shows = shows
+        self.giver = giver
         self.waiting: list[Entry] = []
 
 
@@ -156,7 +159,7 @@ class _Layer(Stream):
         xattrs = _attributes(fd, names)
         if xattrs or owner != (0, 0) or mode != 0o755:
             self._member(b"./", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
-        top = _Directory(b"", _MERGED)
+        top = _Directory(b"", _MERGED, self._creator)
         self._list(fd, top, status)
         self._compare(top)
         return top
@@ -167,12 +170,12 @@ class _Layer(Stream):
         path = parent.path + name
         names = os.listxattr(fd)
         # Only the kernel's overlay says of every directory whether it came from below.
-        is_old = self._creator and self._dotted and self._below.has(path)
-        known = single.recorded(fd) if is_old else self._known(fd, names)
+        is_old = parent.giver and self._dotted and self._below.has(path)
+        known = _known(fd, names, None if is_old else parent.giver)
         owner, mode = _owner(status, known), stat.S_IMODE(status.st_mode)
         xattrs = _attributes(fd, names) if names else None
         self._member(path + b"/", headers.DIRECTORY, mode, owner, self.time(status), xattrs=xattrs)
-        inner = _Directory(path + b"/", parent.shows)
+        inner = _Directory(path + b"/", parent.shows, self._giver(status, known))
         if names and parent.shows == _MERGED and is_marked(names, fd):
             self._hide(fd, inner)
         self._list(fd, inner, status)
@@ -277,9 +280,9 @@ class _Layer(Stream):
         if status.st_nlink > 1 and self._is_linked(path, status):
             self._stamp(directory, name)
         elif stat.S_ISREG(status.st_mode):
-            self._file(directory, name, path, status)
+            self._file(directory, at, name, path, status)
         else:
-            self._special(directory, name, path, status)
+            self._special(directory, at, name, path, status)
 
     def _is_linked(self, path: bytes, status: os.stat_result) -> bool:
         """Write a hard link to a file that was written before.
@@ -294,13 +297,15 @@ class _Layer(Stream):
         self._member(path, headers.HARD_LINK, mode, owner, self.time(status), link=first)
         return True
 
-    def _file(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+    def _file(
+        self, directory: int, at: _Directory, name: bytes, path: bytes, status: os.stat_result
+    ) -> None:
         fd = _open(directory, name)
         try:
             size = status.st_size
             self.size += size
             names = os.listxattr(fd)
-            known = self._known(fd, names)
+            known = _known(fd, names, at.giver)
             owner = _owner(status, known)
             xattrs = _attributes(fd, names) if names else None
             if status.st_nlink > 1:
@@ -318,9 +323,11 @@ class _Layer(Stream):
         finally:
             os.close(fd)
 
-    def _special(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
+    def _special(
+        self, directory: int, at: _Directory, name: bytes, path: bytes, status: os.stat_result
+    ) -> None:
         owner = status.st_uid, status.st_gid
-        recorded = self._owner_of_special(path, status)
+        recorded = self._owner_of_special(at, path, status)
         if recorded:
             owner = recorded
             self._record(path, status, owner)
@@ -337,20 +344,19 @@ class _Layer(Stream):
         self._member(path, kind, mode, owner, self.time(status), link=link, device=device)
         self._stamp(directory, name)
 
-    def _owner_of_special(self, path: bytes, status: os.stat_result) -> tuple[int, int] | None:
+    def _owner_of_special(
+        self, at: _Directory, path: bytes, status: os.stat_result
+    ) -> Owner | None:
         recorded = self._owners.get(status.st_ino)
-        if recorded is None and self._creator and not self._below.has(path):
-            return self._creator
+        if recorded is None and at.giver and not self._below.has(path):
+            return at.giver
         return recorded
 
-    def _known(self, fd: int, names: Sequence[str]) -> Recorded | None:
-        """What is recorded with a file or directory; what is new there gets its creator."""
-        if single.OWNER in names:
-            return single.recorded(fd)
-        if self._creator is None or not single.is_new(names):
-            return None
-        single.set_owner(fd, *self._creator)
-        return single.recorded(fd)
+    def _giver(self, status: os.stat_result, known: Recorded | None) -> Owner | None:
+        """Who owns what is made in a directory: a set-group-id one hands its group down."""
+        if known and known.gid and status.st_mode & stat.S_ISGID:
+            return (self._creator or (0, 0))[0], known.gid
+        return self._creator
 
     def _record(self, path: bytes, status: os.stat_result, owner: tuple[int, int]) -> None:
         """Remember an owner by path: the tree alone cannot tell it."""
@@ -402,14 +408,16 @@ class Trees(_Layer):
         self._links.clear()
         self._walk(os.open(".", _O_DIR, dir_fd=root))
 
-    def _owner_of_special(self, path: bytes, status: os.stat_result) -> tuple[int, int] | None:
+    def _owner_of_special(
+        self, at: _Directory, path: bytes, status: os.stat_result
+    ) -> Owner | None:
         who = self._by_path.get(path)
         return (who.uid, who.gid) if who else None
 
     def _root(self, fd: int) -> _Directory:
         status, path = os.fstat(fd), self._prefix
         if path:
-            owner = _owner(status, self._known(fd, os.listxattr(fd)))
+            owner = _owner(status, single.recorded(fd))
             mode = stat.S_IMODE(status.st_mode)
             self._member(path + b"/", headers.DIRECTORY, mode, owner, self.time(status))
         top = _Directory(path + b"/" if path else b"", _NEW)
@@ -439,6 +447,16 @@ def _open(directory: int, name: bytes) -> int:
 def _owner(status: os.stat_result, known: Recorded | None) -> tuple[int, int]:
     """Who a file shall belong to: written beside it where only one id is mapped."""
     return (known.uid, known.gid) if known else (status.st_uid, status.st_gid)
+
+
+def _known(fd: int, names: Sequence[str], giver: Owner | None) -> Recorded | None:
+    """What is recorded with a file or directory; what is new there gets the giver."""
+    if single.OWNER in names:
+        return single.recorded(fd)
+    if giver is None or not single.is_new(names):
+        return None
+    single.set_owner(fd, *giver)
+    return single.recorded(fd)
 
 
 def _attributes(fd: int, names: Sequence[str]) -> dict[bytes, bytes]:

@@ -74,21 +74,26 @@ def _parsed(text: bytes) -> Recorded | None:
         return None
     if len(rest) == 4 and rest[0] in _KINDS:
         kind, major, minor = _KINDS[rest[0]], int(rest[1]), int(rest[2])
+        if major >> 12 or minor >> 20:
+            return None  # numbers that no device has, nor a header room for
         return Recorded(uid=int(uid), gid=int(gid), kind=kind, major=major, minor=minor)
     return Recorded(uid=int(uid), gid=int(gid)) if len(rest) == 1 else None
 
 
-def set_owner(file: int | str, uid: int, gid: int, known: Recorded | None = None) -> bool:
+def set_owner(
+    file: int | str, uid: int, gid: int, known: Recorded | None = None, *, always: bool = False
+) -> bool:
     """Record an owner; False where the file, or its file system, holds no such attribute.
 
-    ``known`` is what is recorded there, if that has been looked up.
+    ``known`` is what is recorded there, if that has been looked up.  ``always``:
+    root too is recorded, because nothing would mean the group of the directory.
     """
     known = known or recorded(file) or ROOT
-    if (uid, gid) == (known.uid, known.gid):
+    if (uid, gid) == (known.uid, known.gid) and not always:
         return True
     node = f":{known.kind[0]}:{known.major}:{known.minor}" if known.kind else ""
     try:
-        if uid or gid or node:
+        if uid or gid or node or always:
             os.setxattr(file, OWNER, f"{uid}:{gid}{node}".encode())
         else:
             os.removexattr(file, OWNER)

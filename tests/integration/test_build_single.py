@@ -178,8 +178,11 @@ def test_the_image_is_the_one_that_another_host_makes(podpy: SinglePodpy, ranged
         FROM {BUSYBOX}
         COPY --from=first /d /d
         COPY --chown=7:8 --chmod=4711 f /copied/f
+        RUN mkdir /g && chown 0:77 /g && chmod 3777 /g && mkdir /g/d && touch /g/d/f
+        RUN touch /g/f /g/root && ln -s f /g/l && mkfifo /g/p && chown 0:0 /g/root && chmod 700 /g/d
+        COPY f /g/copied
         USER 55:56
-        RUN touch /tmp/mine && mkdir /tmp/d && ln -s x /tmp/d/l
+        RUN touch /tmp/mine /g/mine && mkdir /tmp/d && ln -s x /tmp/d/l && ln -s x /g/mine.l
         USER root
         RUN rm -r /d/e && cp -a /d /copy && sed -i s/content/other/ /copied/f
         """)
