@@ -250,14 +250,12 @@ def limit(path: str, settings: Mapping[str, str]) -> None:
     """
     if not settings:
         return
-    available = enable_controllers(os.path.dirname(path))
+    parent = os.path.dirname(path)
+    available = enable_controllers(parent)
     for name, value in settings.items():
         controller = name.partition(".")[0]
         if controller not in available:
-            raise HostError(
-                f"cgroup {path}: the controller {controller} is not delegated to you: {name}",
-                hint="as root: `Delegate=cpu cpuset io memory pids` for user@.service (systemd)",
-            )
+            raise _no_controller(parent, controller, name)
         try:
             _write(f"{path}/{name}", value)
         except FileNotFoundError:
@@ -265,6 +263,19 @@ def limit(path: str, settings: Mapping[str, str]) -> None:
                 raise HostError(f"cgroup {path}: this kernel has no {name}") from None
         except OSError as error:
             raise HostError(f"cgroup {path}: {name}={value}: {error.strerror}") from None
+
+
+def _no_controller(parent: str, controller: str, name: str) -> HostError:
+    if controller in _read(f"{parent}/cgroup.controllers").split():
+        return HostError(
+            f"{name}: the cgroup {parent} has processes of its own, and so cannot give"
+            f" the controller {controller} to those below it",
+            hint="start podpy in a cgroup below that one",
+        )
+    return HostError(
+        f"{name}: the controller {controller} is not delegated to you (cgroup {parent})",
+        hint="as root: `Delegate=cpu cpuset io memory pids` for user@.service (systemd)",
+    )
 
 
 def _await_event(path: str, key: str, value: str) -> bool:

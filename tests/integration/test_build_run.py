@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from podpy.kernel import cgroup
-from support import processes
+from podpy.errors import HostError
+from podpy.kernel import cgroup as groups
+from support import host, processes
 from support.builds import Builds
 from support.command import Background
 from support.podpy import BUSYBOX, Podpy
@@ -103,7 +104,7 @@ def test_rights_and_limits(build: Builds) -> None:
 def test_limits_of_the_cgroup_are_set_or_refused(build: Builds) -> None:
     options = ("--memory", "64m", "--cpu-quota", "50000", "--cpu-shares", "512")
     command = "RUN cd /sys/fs/cgroup; cat memory.max memory.swap.max cpu.max cpu.weight\n"
-    parent = cgroup.delegated()
+    parent = groups.delegated()
     available = Path(parent, "cgroup.controllers").read_text().split() if parent else []
     if {"memory", "cpu"}.issubset(available):
         made = build(command, *options)
@@ -112,6 +113,24 @@ def test_limits_of_the_cgroup_are_set_or_refused(build: Builds) -> None:
     else:
         made = build(command, *options, code=125)
         assert "is not delegated to you" in made.error or "cannot be limited" in made.error
+
+
+def test_a_limit_is_what_the_kernel_says_it_is(cgroup: host.OwnCgroup) -> None:
+    """With whatever controller this host delegates."""
+    parent = groups.delegated()
+    available = Path(parent, "cgroup.controllers").read_text().split() if parent else []
+    choices = {"memory.max": str(1 << 26), "pids.max": "77", "hugetlb.2MB.max": str(1 << 22)}
+    known = {name: value for name, value in choices.items() if name.split(".")[0] in available}
+    if not known:
+        pytest.skip("no controller is delegated")
+    path = groups.create(parent, f"podpy-test-limits-{os.getpid()}")
+    try:
+        groups.limit(path, known)
+        assert {name: Path(path, name).read_text().strip() for name in known} == known
+        with pytest.raises(HostError, match=r"nosuch\.max: the controller nosuch is not delegated"):
+            groups.limit(path, {"nosuch.max": "1"})
+    finally:
+        groups.remove(path)
 
 
 def test_networks(build: Builds) -> None:
