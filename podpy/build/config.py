@@ -128,8 +128,9 @@ class Draft:
             self.config["Labels"] = {**(self.config.get("Labels") or {}), **pairs}
 
     def unset_labels(self, names: Iterable[str]) -> None:
+        unwanted = set(names)
         labels = self.config.get("Labels") or {}
-        self.config["Labels"] = {key: labels[key] for key in labels if key not in set(names)}
+        self.config["Labels"] = {key: labels[key] for key in labels if key not in unwanted}
         if not self.config["Labels"]:
             del self.config["Labels"]
 

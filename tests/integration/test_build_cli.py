@@ -235,6 +235,14 @@ def test_names_labels_variables(podpy: Podpy, source: Path) -> None:
     assert podpy("image", "exists", "localhost/two:2").code == 0
 
 
+def test_labels_of_the_base_that_are_not_inherited(podpy: Podpy, source: Path) -> None:
+    write(source, f"FROM {BUSYBOX}\nLABEL a=1 b=2 c=3\n")
+    podpy("build", "-t", "labelled", source)
+    write(source, "FROM localhost/labelled\nLABEL b=own\n")
+    podpy("build", "-t", "one", "--inherit-labels=false", source)
+    assert config(podpy, "one")["Labels"] == {"b": "own"}
+
+
 def test_build_arguments(podpy: Podpy, source: Path) -> None:
     write(source, f"FROM {BUSYBOX}\nARG A=default\nARG B\nARG C\nRUN echo $A $B $C > /args\n")
     file = podpy.directory / "args"

@@ -103,3 +103,11 @@ def test_squashed_layers_are_one() -> None:
 )
 def test_times(seconds: float, text: str) -> None:
     assert config.timestamp_text(seconds) == text
+
+
+def test_labels_are_taken_out_however_they_are_named() -> None:
+    made = draft("LABEL a=1 b=2 c=3 d=4")
+    made.unset_labels(name for name in ("a", "b", "d"))
+    assert made.config["Labels"] == {"c": "3"}
+    made.unset_labels(["c", "nobody"])
+    assert "Labels" not in made.config
