@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from podpy import files
+from podpy import files, records
 from podpy.build import cache, run_plan, single
 from podpy.build.mounts import Mounts, content, described, reads
 from podpy.build.secrets import InlineFile
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Where a heredoc with an interpreter of its own lies while it runs.
 _DOCUMENTS = "/dev/pipes"
+#: What a command cannot see of the container's record: it differs from build to build, or is
+#: about room and not about results.
+_UNSEEN = ("id", "name", "created", "driver", "create_command", "cgroup_parent", "log")
 
 
 # --- what a step may see: its key --------------------------------------------
@@ -58,7 +61,9 @@ def _content_key(work: RunWork, settings: Settings, bench: Bench) -> str:
 
 def _said(work: RunWork, settings: Settings) -> str:
     """All that the command can see but files, proxies, and the values of secrets."""
-    made = settings.template
+    container = records.to_dict(settings.template)
+    for name in _UNSEEN:
+        del container[name]
     instruction = work.instruction
     return files.dumps(
         {
@@ -70,10 +75,9 @@ def _said(work: RunWork, settings: Settings) -> str:
             "mounts": [described(mount, work) for mount in instruction.mounts],
             "devices": [each.name for each in instruction.devices],
             "network": instruction.network or "default",
-            "build network": [made.network.kind, *(each.network for each in made.networks)],
-            "hosts": list(made.hosts),
-            "rights": [*made.capabilities, settings.isolation],
-            "volumes": [f"{each.type} {each.source} {each.destination}" for each in made.mounts],
+            "isolation": settings.isolation,
+            "stdin": settings.stdin,
+            "container": container,
         }
     )
 
@@ -112,6 +116,11 @@ def check(instruction: Run, settings: Settings) -> None:
         raise BuildError(
             f"RUN --security={instruction.security}: a rootless build has no privileges to give",
             hint="leave it out; single capabilities can be added: podpy build --cap-add",
+        )
+    if instruction.network == "none" and settings.isolation == "chroot":
+        raise BuildError(
+            "RUN --network=none: with --isolation chroot a command has the host's network",
+            hint="leave --isolation out",
         )
     for device in instruction.devices:
         if not settings.allowed & {device.name, "*"}:

@@ -105,8 +105,10 @@ class Forward:
         directory, name = os.path.split(own)
         command = ["/bin/sh", "-c", _IN_DIRECTORY, directory, program, "-a", name]
         command += ["/bin/sh", "-c", _AGENT_LIFE]
-        self._pids.append(process.spawn(command, files={0: reading, 1: 1, 2: 2}))
-        os.close(reading)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._pids.append(process.spawn(command, files={0: reading, 1: null, 2: null}))
+        for fd in (reading, null):
+            os.close(fd)
         _await(own, self._pids[-1], agent)
         for path in agent.paths:
             _add_key(agent, path, own)

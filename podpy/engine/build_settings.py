@@ -65,6 +65,19 @@ def _check(options: BuildOptions) -> None:
             raise UsageError(f"--{option} {value}: a build's command joins nobody else's namespace")
     if options.cgroupns not in ("", "private", "host"):
         raise UsageError(f"--cgroupns {options.cgroupns}: private or host")
+    if build_request.isolation(options.isolation, os.environ) == "chroot":
+        _check_chroot(options)
+
+
+def _check_chroot(options: BuildOptions) -> None:
+    """With chroot there are new user and mount namespaces, and all others are the host's."""
+    for option in ("network", "pid", "ipc", "uts", "cgroupns"):
+        value = getattr(options, option)
+        if value not in ("", "host", "default"):
+            raise UsageError(
+                f"--{option} {value}: with --isolation chroot a command shares this with the host",
+                hint="leave one of the two options out",
+            )
 
 
 def _private(mode: str) -> str:

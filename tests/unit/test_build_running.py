@@ -118,6 +118,10 @@ def test_a_context_needs_a_look_at_its_files() -> None:
 def test_refusals() -> None:
     with pytest.raises(BuildError, match="no privileges to give"):
         running.check(work("RUN --security=insecure x").instruction, SETTINGS)
+    alone = work("RUN --network=none x").instruction
+    running.check(alone, SETTINGS)
+    with pytest.raises(BuildError, match="has the host's network"):
+        running.check(alone, replace(SETTINGS, isolation="chroot"))
     wanted = work("RUN --device=example.com/a=b x").instruction
     with pytest.raises(BuildError, match="without your leave"):
         running.check(wanted, SETTINGS)
@@ -141,7 +145,7 @@ def test_namespaces_of_isolations() -> None:
     oci = run_plan._isolated(TEMPLATE, "oci", "")
     assert run_plan._namespaces(oci).new & libc.CLONE_NEWPID
     assert run_plan._namespaces(oci).new & libc.CLONE_NEWNET
-    chroot = run_plan._isolated(TEMPLATE, "chroot", "none")
+    chroot = run_plan._isolated(TEMPLATE, "chroot", "")
     assert run_plan._namespaces(chroot).new == libc.CLONE_NEWUSER | libc.CLONE_NEWNS
     assert chroot.sysctls == {}
     host = run_plan._isolated(TEMPLATE, "oci", "host")

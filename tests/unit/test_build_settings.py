@@ -8,6 +8,8 @@ from podpy.engine import build_request, build_settings
 from podpy.engine.build_options import BuildOptions
 from podpy.errors import HostError, PodpyError, UsageError
 
+CHROOT = {"isolation": "chroot", "network": "host"}
+
 
 @pytest.mark.parametrize(
     ("options", "expected"),
@@ -45,6 +47,8 @@ def test_limits_are_settings_of_a_cgroup(options: dict[str, str], expected: dict
         ({"ipc": "/proc/1/ns/ipc"}, UsageError),
         ({"uts": "container:x"}, UsageError),
         ({"cgroupns": "x"}, UsageError),
+        ({"isolation": "chroot", "network": "none"}, UsageError),
+        ({"isolation": "chroot", "pid": "private"}, UsageError),
     ],
 )
 def test_what_a_build_cannot_do_is_refused(
@@ -54,7 +58,9 @@ def test_what_a_build_cannot_do_is_refused(
         build_settings._check(BuildOptions(**options))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{}, {"userns": "host"}, {"pid": "host"}, {"ipc": "container"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"userns": "host"}, {"pid": "host"}, {"ipc": "container"}, CHROOT]
+)
 def test_what_it_can(options: dict[str, object]) -> None:
     build_settings._check(BuildOptions(**options))  # type: ignore[arg-type]
 
