@@ -58,7 +58,8 @@ def repository_of(source: str) -> Repository | None:
             f"{source}: ADD reads no repositories of this host",
             hint="make it the build context, or a named one: --build-context name=PATH",
         )
-    return None if source.startswith(_LOCAL) else git.parse(source)
+    found = None if source.startswith(_LOCAL) else git.parse(source)
+    return found and records.replace(found, foreign=True)
 
 
 class _Adding:

@@ -74,6 +74,10 @@ _CONFIG = """\
 [init]
 	defaultBranch = main
 """
+# "user": what the command line names, and no submodule.
+_NO_SSH = '[protocol "ssh"]\n\tallow = user\n'
+# Without the settings and the keys in the user's home, which ssh finds without HOME.
+_SSH_OF_NOBODY = "ssh -F none -o IdentityFile=none -o BatchMode=yes"
 
 
 @record
@@ -84,6 +88,8 @@ class Repository:
     are in ``login``.  ``ref`` is a branch, tag or commit (or a whole name of a
     ref), empty for the default branch; ``checksum`` is the beginning of the
     commit that it must be.  ``commit_times`` gives all files the commit's time.
+    A ``foreign`` one is named by a Dockerfile and not by the user: his keys and
+    his settings for ssh are not for it.
     """
 
     remote: str
@@ -94,6 +100,7 @@ class Repository:
     submodules: bool = True
     commit_times: bool = False
     login: str = ""
+    foreign: bool = False
 
     @property
     def origin(self) -> str:
@@ -124,8 +131,11 @@ def parse(text: str) -> Repository | None:
     """
     address, hash_mark, fragment = text.partition("#")
     address, question, query = address.partition("?")
-    if not is_address(address):
-        return None
+    try:
+        if not is_address(address):
+            return None
+    except ValueError as error:  # brackets that hold no address
+        raise BuildError(f"{text!a}: {error}") from None
     fields = _queried(text, query) if question else {}
     if hash_mark:
         ref, _, subdir = fragment.partition(":")
@@ -404,11 +414,17 @@ class _Git:
             GIT_LFS_SKIP_SMUDGE="1",
             LC_ALL="C",
         )
-        if "GIT_SSH" not in self._environment:
+        if repository.foreign:
+            self._environment.pop("GIT_SSH", None)
+            self._environment["GIT_SSH_COMMAND"] = _SSH_OF_NOBODY
+        elif "GIT_SSH" not in self._environment:
             self._environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
         if agent:
             self._environment["SSH_AUTH_SOCK"] = agent
-        files.write_atomic(f"{home}/.gitconfig", _CONFIG + _header(repository, header))
+        # The user's keys are not for what a stranger's repository names.
+        submodules = _NO_SSH if repository.origin else ""
+        settings = _CONFIG + submodules + _header(repository, header)
+        files.write_atomic(f"{home}/.gitconfig", settings)
 
     def run(self, *arguments: str) -> str:
         """One git command in :attr:`directory`: its output; its reason as :class:`BuildError`."""
@@ -430,11 +446,14 @@ def _header(repository: Repository, header: str) -> str:
         return ""
     if not header.isprintable():
         raise BuildError("git credentials: control characters")
-    quoted = header.replace("\\", "\\\\").replace('"', '\\"')
-    return (
-        f'[http "{repository.origin}"]\n'
-        f'\textraHeader = "Authorization: {quoted}"\n\tfollowRedirects = false\n'
-    )
+    origin, value = _quoted(repository.origin), _quoted(f"Authorization: {header}")
+    return f"[http {origin}]\n\textraHeader = {value}\n\tfollowRedirects = false\n"
+
+
+def _quoted(text: str) -> str:
+    """A text without control characters as git's configuration has it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _reason(stderr: bytes) -> str:
