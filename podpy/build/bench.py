@@ -6,7 +6,7 @@ import time
 
 from podpy.build import cache, inside, leftovers
 from podpy.build.model import StepResult
-from podpy.storage import committing, staging
+from podpy.storage import committing, content, layers, staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,9 +83,17 @@ class Bench:
             found = cache.lookup(self.store, key, max_age=self._max_age)
             if found is None and self._afar is not None:
                 found = self._afar(key)
-            if found is not None:
+            if found is not None and self._hold(found):
                 return found
         return None
+
+    def _hold(self, found: StepResult) -> bool:
+        """Keep a result for the time of the build; False when a collector was quicker."""
+        if found.blob is None:
+            return True
+        tree = layers.path_of(self.store, found.diff_id)
+        blob = content.blob_path(self.store, found.blob.digest)
+        return self._pins.hold(found.diff_id, tree) and self._pins.hold(found.blob.digest, blob)
 
     def remember(self, keys: Iterable[str], result: StepResult) -> None:
         """Keep a result for later builds."""
