@@ -50,7 +50,8 @@ class Load:
 
     ``owners``: the files' owners mean something and are kept.  ``unpack``:
     archives among them are unpacked.  ``stamp`` (ns) is the time that files get
-    instead of their own.
+    instead of their own.  ``since`` (ns) is when they were looked at, where somebody
+    may change them.
     """
 
     picks: list[Pick]
@@ -59,6 +60,7 @@ class Load:
     owners: bool = False
     unpack: bool = False
     stamp: int | None = None
+    since: int = 0
 
 
 @record
@@ -214,6 +216,7 @@ class Opened:
                 f"{wanted[0]!r}: there is no build context to copy from",
                 hint="give the build a directory instead of a Dockerfile on standard input",
             )
+        since = 0 if self._source.passing else time.time_ns()
         with Remembered(self._source, selection.digest_file) as digest:
             selector = Selector(
                 self.directory,
@@ -222,7 +225,7 @@ class Opened:
                 digest=digest,
             )
             picks = selector.select(wanted, parents=parents)
-        return Load(picks=picks, directory=self.directory, unpack=unpack)
+        return Load(picks=picks, directory=self.directory, unpack=unpack, since=since)
 
 
 def carry_out(
@@ -278,6 +281,7 @@ def _write(
             book=book,
             checks=load.tree is None,
             stamp=load.stamp,
+            since=load.since,
         )
         picks = load.picks
         if load.unpack:

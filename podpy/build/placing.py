@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
 from podpy import files
 from podpy.build.filedata import DataCopy, read_xattrs, set_xattrs
@@ -39,7 +40,9 @@ class Placer:
     ``keeps_owners``, and are root's otherwise.  ``chmod`` is that of
     :mod:`podpy.build.filemodes`.  ``book`` is where owners are written where only
     one id is mapped.  ``checks``: files may change under our hands,
-    and must not have since they were listed.  ``stamp`` is a time for all files.
+    and must not have since they were listed, nor at all from ``since`` (ns) on: a
+    cache would keep under the old content's key what was copied.  ``stamp`` is a
+    time for all files.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Placer:
         book: Book | None = None,
         checks: bool = True,
         stamp: int | None = None,
+        since: int = 0,
     ) -> None:
         self._root = root
         self._destination = destination
@@ -62,6 +66,7 @@ class Placer:
         self._book = book
         self.checks = checks
         self._stamp = stamp
+        self._since = since
         self._base = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
         self._links: dict[tuple[int, int], str] = {}
         self._made: set[int] = set()
@@ -280,10 +285,14 @@ class Placer:
             same = status.st_size == size and status.st_mtime_ns == mtime
             if not same or (self.checks and status.st_ino != identity[1]):
                 raise changed(name)
+            if self._since and self._since <= status.st_ctime_ns <= time.time_ns():
+                raise changed(name)  # this time cannot be put back, as the other can
             writing = self.create(spot.target, new_name, permissions & 0o777)
             try:
                 if size:
                     self._data.copy(reading, writing, status)
+                    if self._since and os.fstat(reading).st_ctime_ns != status.st_ctime_ns:
+                        raise changed(name)
                 uid, gid = self._owner_of(entry)
                 if uid or gid or spot.inherits:
                     self.own(writing, uid, gid)
