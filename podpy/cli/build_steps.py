@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from podpy.build.model import Event
 
 KEPT_LINES = 100
+#: Bytes of a line without an end that are waited for: more is shown as several lines.
+_LONGEST = 1 << 16
 _CONTEXT = 2
 
 
@@ -63,6 +65,8 @@ class Step:
         """The lines that output completes."""
         data = self.partial.pop(event.stream, b"") + event.data
         *whole, rest = data.split(b"\n")
+        if len(rest) > _LONGEST:
+            whole, rest = [*whole, rest], b""
         if rest:
             self.partial[event.stream] = rest
         return self._keep(whole, now)
