@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 #: The configuration's key for the records, one per key of the build cache.
 RECORDS = "podpy.build.cache"
 _CHUNK = 1 << 20
+_LATEST = 1 << 36  # seconds: the year 4147
 
 
 @record
@@ -187,6 +188,8 @@ def _checked(
     diff_id, created, text = values.get("diff_id"), values.get("created"), values.get("text")
     if not (isinstance(created, (int, float)) and isinstance(text, str)):
         return None
+    if not 0 <= created < _LATEST:
+        return None  # no date can be made of it, and it would be kept
     if not isinstance(diff_id, str) or diff_id not in blobs:
         return None
     return Known(
