@@ -234,13 +234,21 @@ class _Answers:
         self._own(call, self._target(call, directory, address, flags), uid, gid)
 
     def _target(self, call: Call, directory: int, address: int, flags: int) -> int:
-        empty = bool(flags & _AT_EMPTY_PATH)
-        path = b"" if empty and not address else self._view.text(call, address)
+        return self._at(call, directory, self._path(call, address, flags), flags)
+
+    def _path(self, call: Call, address: int, flags: int) -> bytes:
+        """The path at an address; empty where that means the directory's descriptor itself."""
+        if flags & _AT_EMPTY_PATH and not address:
+            return b""
+        path = self._view.text(call, address)
+        if not path and not flags & _AT_EMPTY_PATH:
+            raise OSError(errno.ENOENT, "path")
+        return path
+
+    def _at(self, call: Call, directory: int, path: bytes, flags: int) -> int:
         if path:
             follow = not flags & _AT_SYMLINK_NOFOLLOW
             return self._view.lookup(call, directory, path, follow=follow)
-        if not empty:
-            raise OSError(errno.ENOENT, "path")
         if directory == libc.AT_FDCWD:
             return self._view.of(call, "cwd")
         return self._view.descriptor(call, directory)
@@ -356,8 +364,10 @@ class _Answers:
     ) -> None:
         """Nothing recorded: the kernel tells it.  Errors are the kernel's to tell as well."""
         try:
-            target = self._target(call, *place)
+            target = self._recorded_target(call, *place)
         except (OSError, ValueError):
+            target = -1
+        if target < 0:
             self._listener.proceed(call)
             return
         try:
@@ -369,6 +379,15 @@ class _Answers:
         elif self._listener.waits(call):
             self._view.write(call, buffer, pack(shown))
             self._listener.answer(call)
+
+    def _recorded_target(self, call: Call, directory: int, address: int, flags: int) -> int:
+        """Like :meth:`_target`; -1 at once for the many files of which nothing is recorded."""
+        path = self._path(call, address, flags)
+        if not (self._special or self._below):
+            follow = not flags & _AT_SYMLINK_NOFOLLOW
+            if not self._view.has_record(call, directory, path, follow=follow):
+                return -1
+        return self._at(call, directory, path, flags)
 
     def _shown(self, target: int) -> Shown | None:
         """A file's status as the payload shall see it; None where it is as it is."""
