@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from podpy.build import copying
 from podpy.build.owners import Book
 from podpy.build.placing import Placer
-from podpy.errors import BuildError, PodpyError
+from podpy.errors import BuildError, UsageError
 from podpy.kernel import userns
 from podpy.records import record
-from podpy.runtime import users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,11 +52,8 @@ def _make(root: int, work: DirectoryWork, upper: Upper, single: bool) -> None:
 
 
 def _owner(root: int, user: str) -> tuple[int, int] | None:
-    """As BuildKit: an account's ids; a name that the image does not know is an error."""
-    if not user:
-        return None
+    """As BuildKit: whom ``--chown`` would mean; root, where the image has no such account."""
     try:
-        found = users.resolve(root, user)
-    except PodpyError as error:
-        raise BuildError(f"WORKDIR: {error.message}", hint=error.hint) from None
-    return found.uid, found.gid
+        return copying.owner(root, user)
+    except UsageError:
+        return None

@@ -51,6 +51,10 @@ CASES = (
     case("copied-mode-then-run", SCRATCH + " AS a", "COPY --chmod=711 x.sh /x", USERS,
          "COPY --from=a /x /x", "RUN stat -c %a /x >/mode", files=TREE),
     case("workdir-of-user", USERS, "USER alice", "WORKDIR /made", "RUN stat -c %u /made >/tmp/o"),
+    case("workdir-of-numeric-user", USERS, "USER 4321", "WORKDIR /made/deep",
+         "RUN stat -c %u:%g /made /made/deep >/tmp/o"),
+    case("workdir-of-named-group", USERS, "USER bob:audio", "WORKDIR /made/deep",
+         "RUN stat -c %u:%g /made /made/deep >/tmp/o"),
     case("chown-keeps-setuid-of-copied", SCRATCH, "COPY --chown=9:9 su /",
          files={"su": file("x", 0o4755)}),
 )  # fmt: skip
