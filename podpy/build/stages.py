@@ -247,6 +247,11 @@ class _StageRun:
     # --- steps that make layers ----------------------------------------------
 
     def _run(self, instruction: Run) -> Flow:
+        try:
+            running.check(instruction, self.host.settings)
+        except BuildError as error:
+            where = instruction.location
+            raise self.plan.dockerfile.error(error.message, where, hint=error.hint) from None
         sources = {}
         for mount in instruction.mounts:
             if mount.type in ("bind", "cache") and mount.from_ not in sources:

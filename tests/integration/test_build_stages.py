@@ -286,3 +286,12 @@ def test_a_metadata_change_alone_keeps_layers(podpy: Podpy, source: Path) -> Non
     assert len(steps(build(podpy, source, "-t", "two"), "CACHED")) == 1
     layers = [podpy("image", "inspect", n).json()[0]["RootFS"]["Layers"] for n in ("one", "two")]
     assert layers[0] == layers[1]
+
+
+def test_what_is_refused_is_not_found_in_the_cache(podpy: Podpy, source: Path) -> None:
+    write(source, f"FROM {BUSYBOX}\nRUN true\n")
+    build(podpy, source)
+    write(source, f"FROM {BUSYBOX}\nRUN --security=insecure true\n")
+    done = podpy("build", *NET, source, code=None)
+    assert done.code == 125
+    assert "--security=insecure" in done.stderr
