@@ -14,7 +14,7 @@ import os
 import posixpath
 import stat
 
-from podpy.build import secrets, selection
+from podpy.build import cache, secrets, selection
 from podpy.build.cache_mounts import CacheMount, Locks, base_of
 from podpy.errors import BuildError
 from podpy.kernel import libc
@@ -104,10 +104,15 @@ def reads(mount: RunMount) -> bool:
 
 
 def content(mount: RunMount, work: RunWork, bench: Bench) -> str:
-    """The digest of all that a mount shows."""
+    """The digest of all that a mount shows.
+
+    A whole image or stage counts by its layers: reading all of it costs more than it saves.
+    """
     source = source_of(mount, work)
     wanted = [selection.clean(mount.source or "/")]
     tree = source.tree
+    if tree is not None and wanted == [""]:
+        return cache.chain(tree.layers)
     if tree is not None:
 
         def digest_tree(root: int) -> str:
