@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _SPECIAL = frozenset("*?[\\")
+# What "*" and "**" are in a regular expression.
+_STAR, _DIRECTORIES, _ANYTHING = _OPEN = ("[^/]*", "(?:.*/)?", ".*")
 _MEANING = frozenset("()[]{}?*+-|^$\\.&~# \t\n\r\v\f")  # in a regular expression
 
 
@@ -63,14 +65,38 @@ def match(pattern: str, text: str) -> bool:
 
 def _regex(pattern: str, *, deep: bool = False) -> str:
     """The regular expression of a pattern; ``deep`` gives ``**`` its meaning."""
-    made, at = [], 0
+    pieces, at = [""], 0
     while at < len(pattern):
         if deep and pattern.startswith("**", at):
             at += 2 + pattern.startswith("/", at + 2)
-            made.append("(?:.*/)?" if at < len(pattern) else ".*")
-            continue
-        piece, at = _token(pattern, at)
-        made.append(piece)
+            piece = _DIRECTORIES if at < len(pattern) else _ANYTHING
+        else:
+            piece, at = _token(pattern, at)
+        if piece != pieces[-1] or piece not in _OPEN:
+            pieces.append(piece)
+    return _steady(pieces)
+
+
+def _steady(pieces: list[str]) -> str:
+    """The pieces of a regular expression put together, without needless ways to try.
+
+    Where another ``*`` follows, the first place at which the text between the two
+    fits is as good as any later one: a group that is looked for, and then taken as
+    it was found, keeps ``re`` from going back to it.
+    """
+    made, at = [], 0
+    while at < len(pieces):
+        end = at + 1
+        if pieces[at] != _STAR:
+            made.append(pieces[at])
+        else:
+            while end < len(pieces) and pieces[end] not in _OPEN:
+                end += 1
+            fixed, name = "".join(pieces[at + 1 : end]), f"g{at}"
+            followed = end < len(pieces) and pieces[end] == _STAR
+            first = f"(?=(?P<{name}>{_STAR}?{fixed}))(?P={name})"
+            made.append(first if followed else _STAR + fixed)
+        at = end
     return "".join(made)
 
 
@@ -78,7 +104,7 @@ def _token(pattern: str, at: int) -> tuple[str, int]:
     """One element of a pattern as a regular expression, and where the next one begins."""
     character = pattern[at]
     if character == "*":
-        return "[^/]*", at + 1
+        return _STAR, at + 1
     if character == "?":
         return "[^/]", at + 1
     if character == "[":
