@@ -27,6 +27,7 @@ from podpy.build.instructions import (
     Volume,
     Workdir,
 )
+from podpy.errors import BuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from podpy.model import HealthCheck, Platform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LIMIT = 8 << 20  # what readers take
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
 
@@ -50,6 +52,7 @@ class Draft:
         self.config: dict[str, Any] = dict(document.get("config") or {})
         self.history: list[dict[str, Any]] = [dict(each) for each in document.get("history") or ()]
         self.has_command = False
+        self._noted = sum(len(str(each.get("created_by"))) for each in self.history)
 
     @classmethod
     def scratch(cls, platform: Platform) -> Draft:
@@ -98,7 +101,13 @@ class Draft:
         return _EFFECTS[type(instruction)](self, instruction)
 
     def note(self, text: str, *, layer: bool, created: float = 0.0) -> None:
-        """One more entry of the history; those without a time get the image's at the end."""
+        """One more entry of the history; those without a time get the image's at the end.
+
+        It says all that instructions bring into the configuration, and so how large that gets.
+        """
+        self._noted += len(text)
+        if self._noted > _LIMIT:
+            raise BuildError(f"the image's configuration would be larger than {_LIMIT} bytes")
         entry: dict[str, Any] = {"created_by": text}
         if created:
             entry["created"] = timestamp_text(created)

@@ -19,6 +19,9 @@ SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
 )
 _SPECIAL = "@*#?-$!"
 _DEEPEST = 50
+# Bytes that the substitutions of one text come to: no command takes a longer variable, and
+# `ENV A=$A$A` doubles it with every line.
+_MOST = 1 << 20
 
 
 def expand(text: str, values: Mapping[str, str], *, escape: str = "\\") -> str:
@@ -69,6 +72,7 @@ class _Scan:
         self._quotes = "'\"" if quotes else ""
         self._at = 0
         self._depth = 0
+        self._grown = 0
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
@@ -159,6 +163,13 @@ class _Scan:
 
     def _dollar(self, raw: bool) -> str:
         start = self._at
+        value = self._value_of_dollar(start)
+        self._grown += len(value)
+        if self._grown > _MOST:
+            raise _too_much(self._text[start : self._at])
+        return value
+
+    def _value_of_dollar(self, start: int) -> str:
         self._at += 1
         if self._peek() != "{":
             name = self._name()
@@ -268,6 +279,10 @@ class _Scan:
         return pieces
 
 
+def _too_much(text: str) -> Problem:
+    return Problem(f"expands to more than {_MOST} characters", at=text)
+
+
 # --- patterns ----------------------------------------------------------------
 
 
@@ -316,12 +331,15 @@ def _extent(pattern: list[str], value: str, *, longest: bool) -> int:
 def _replace(pattern: list[str], value: str, replacement: str, *, everywhere: bool) -> str:
     """``value`` with the first or every longest match from the left replaced."""
     parts: list[str] = []
-    at = 0
+    at = grown = 0
     matched_to = -1
     while at <= len(value):
         length = max(_extents(pattern, value[at:]), default=-1)
         if length > 0 or (length == 0 and at != matched_to):
             parts.append(replacement)
+            grown += len(replacement)
+            if grown > _MOST:
+                raise _too_much(replacement)
             at += length
             matched_to = at
             if not everywhere:
