@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from podpy.build import adding, git
+from podpy.build.ignore import Ignore, match
 from podpy.build.model import Output, Started
 from podpy.build.placing import Placer
 from podpy.build.selection import Selector
@@ -269,3 +270,31 @@ def test_links_of_the_destination_are_not_written_through(build: Builds, podpy: 
     assert not (out / "d").is_symlink()
     assert not (out / "f").is_symlink()
     assert stat.S_IMODE((out / "f").stat().st_mode) == 0o755
+
+
+# --- texts that take for ever ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*a" * 24 + "b", "a*" * 24 + "b", "**/" * 20 + "*a" * 24 + "b"]
+)
+def test_a_wildcard_takes_no_exponential_time(pattern: str) -> None:
+    """Of an ignore file or a COPY: 24 stars took longer than anybody waits."""
+    begun = time.monotonic()
+    assert not Ignore((pattern,)).excludes("a" * 200)
+    assert not match(pattern, "a" * 200)
+    assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("text", ["$A$A$A", "${A:-$A}$A", "${A//x/$A}", '"${A}${A}"'])
+def test_variables_that_double_themselves_are_an_error(build: Builds, text: str) -> None:
+    """Thirty lines took all memory of the machine, and no command was run."""
+    lines = "".join(f"ENV A={text}\n" for _ in range(40))
+    made = build(f"FROM scratch\nENV A={'x' * 64}\n{lines}", code=125)
+    assert "expands to more than" in made.error
+
+
+def test_an_image_does_not_get_a_configuration_that_nobody_reads(build: Builds) -> None:
+    lines = "".join(f"LABEL l{number}=$A\n" for number in range(20))
+    made = build(f"FROM scratch\nARG A={'x' * 900_000}\n{lines}", code=125)
+    assert "configuration would be larger" in made.error
