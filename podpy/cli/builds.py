@@ -36,6 +36,7 @@ def build(ctx: Context, **given: Any) -> int:
 
 def _build(ctx: Context, options: BuildOptions) -> int:
     from podpy.cli import build_progress
+    from podpy.cli.ending import Orderly
     from podpy.engine import build_outputs, builds
 
     outputs = build_outputs.outputs(options)
@@ -48,7 +49,7 @@ def _build(ctx: Context, options: BuildOptions) -> int:
         _remove_stale(options.metadata_file, "--metadata-file")
     mode = build_progress.mode(options.progress, quiet=options.quiet, to_file=bool(options.logfile))
     view = build_progress.shown(mode, options.logfile, _logged_platforms(options))
-    with view:
+    with Orderly(), view:
         made = builds.build(ctx, options, view)
     for path, prefix in ids.items():
         if path:

@@ -506,10 +506,12 @@ def command_line(pid: int) -> str:
         return ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_no_command_outlives_its_build(build: Builds, number: signal.Signals) -> None:
     running, command = sleeper(build, f"10{number}")
     running.signal(number)
     running.wait()
     eventually(lambda: not command.alive())
+    if number != signal.SIGKILL:
+        eventually(lambda: not build.podpy.staging(), what="what it made is taken away")
     build.podpy("builder", "prune", "-a", "-f")
