@@ -2,10 +2,10 @@
 
 Nothing of a mount gets into the layer.  What comes from a context, a stage or
 an image is found inside of that, by descriptor, whatever its symbolic links say
-and whoever changes them meanwhile.  What can be written to, and what is ignored
-in part, is seen through an overlay of the step's own (:class:`View`): writes are
-thrown away, and what is ignored is not there.  The options are those of the
-language and no others: there is none that reaches mount(8).
+and whoever changes them meanwhile.  It is seen through an overlay of the step's
+own (:class:`View`): writes are thrown away, what is ignored is not there, and
+nobody is behind a pipe or a socket.  The options are those of the language and
+no others: there is none that reaches mount(8).
 """
 
 from __future__ import annotations
@@ -208,7 +208,9 @@ class Mounts:
         source = source_of(mount, self._work)
         options = (*_SAFE, "ro") if mount.readonly else _SAFE
         subpath = (mount.source or "/").lstrip("/") or "."
-        if mount.readonly and source.tree is None and not source.ignore:
+        # Behind pipes and sockets of the user's own directories are the user's processes, which
+        # "ro" does not keep anybody from; those of an overlay lead nowhere.
+        if mount.readonly and source.passing and not source.ignore:
             bind = Bind(source=source.directory, subpath=subpath, target=target, options=options)
             self._add(target, bind)
             return
