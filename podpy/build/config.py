@@ -27,7 +27,7 @@ from podpy.build.instructions import (
     Volume,
     Workdir,
 )
-from podpy.errors import BuildError
+from podpy.errors import BuildError, ImageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ _LIMIT = 8 << 20  # what readers take
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
 
+def _listed(document: Mapping[str, Any], name: str, kind: type) -> Sequence[Any]:
+    """A list of a stranger's document, whose elements are of a kind."""
+    found = document.get(name) or ()
+    if not isinstance(found, (list, tuple)) or not all(isinstance(each, kind) for each in found):
+        raise ImageError(f"image config: {name} is not a list as it should be")
+    return found
+
+
 class Draft:
     """One stage's image: its configuration, history and what later instructions go by."""
 
@@ -50,7 +58,10 @@ class Draft:
             key: value for key, value in document.items() if key not in ("config", "history")
         }
         self.config: dict[str, Any] = dict(document.get("config") or {})
-        self.history: list[dict[str, Any]] = [dict(each) for each in document.get("history") or ()]
+        _listed(self.config, "OnBuild", str)
+        self.history: list[dict[str, Any]] = [
+            dict(each) for each in _listed(document, "history", dict)
+        ]
         self.has_command = False
         self._noted = sum(len(str(each.get("created_by"))) for each in self.history)
 
