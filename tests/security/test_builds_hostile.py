@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from podpy.build import adding, git
+from podpy.build.config import Draft
 from podpy.build.ignore import Ignore, match
 from podpy.build.model import Output, Started
 from podpy.build.placing import Placer
@@ -23,7 +26,7 @@ from podpy.build.selection import Selector
 from podpy.cli.build_steps import Step
 from podpy.engine import build_cache
 from podpy.engine.build_outputs import CachePlace
-from podpy.errors import BuildError
+from podpy.errors import BuildError, ImageError
 from podpy.model import Descriptor
 from podpy.storage import single
 from support.builds import Builds
@@ -298,3 +301,47 @@ def test_an_image_does_not_get_a_configuration_that_nobody_reads(build: Builds) 
     lines = "".join(f"LABEL l{number}=$A\n" for number in range(20))
     made = build(f"FROM scratch\nARG A={'x' * 900_000}\n{lines}", code=125)
     assert "configuration would be larger" in made.error
+
+
+# --- what a command is shown ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", ["", ",rw"])
+def test_behind_a_pipe_of_the_context_is_nobody(build: Builds, options: str) -> None:
+    """A program of the user's that listens in his directory does not hear the payload."""
+    os.mkfifo(build.context / "pipe")
+    listening = os.open(build.context / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        build(f"RUN --mount=type=bind,target=/m{options} timeout 1 sh -c 'echo x > /m/pipe' || :\n")
+        assert os.read(listening, 10) == b""
+    finally:
+        os.close(listening)
+
+
+def test_behind_a_socket_of_the_context_is_nobody(build: Builds) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        place = os.open(build.context, os.O_PATH)
+        server.bind(f"/proc/self/fd/{place}/s")
+        os.close(place)
+        server.listen()
+        server.setblocking(False)
+        build("RUN --mount=type=bind,target=/m timeout 1 nc local:/m/s </dev/null || :\n")
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+# --- base images -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({"history": ["x"]}, "history is not a list"),
+        ({"history": 5}, "history is not a list"),
+        ({"config": {"OnBuild": [1]}}, "OnBuild is not a list"),
+        ({"config": {"OnBuild": "RUN x"}}, "OnBuild is not a list"),
+    ],
+)
+def test_configurations_of_other_forms_are_told(document: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        Draft(document)
