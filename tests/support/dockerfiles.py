@@ -98,6 +98,10 @@ class Case:
         (root / "Dockerfile").write_text(self.dockerfile)
         for path, content in self.files.items():
             _made(path, content).write(root / path, root)
+        for parent in root.rglob("*"):
+            own = str(parent.relative_to(root)) in self.files
+            if parent.is_dir() and not parent.is_symlink() and not own:
+                parent.chmod(0o755)  # whatever the umask
         for made in [*sorted(root.rglob("*"), reverse=True), root]:
             moment = EPOCH + zlib.crc32(os.fsencode(made.relative_to(root))) % SPAN
             os.utime(made, (EPOCH, moment), follow_symlinks=False)
