@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from podpy.model import ContainerRecord
     from podpy.runtime.birth import Network
 
+NETWORK_HOST = "network.host"
+
 
 @record
 class Settings:
@@ -23,7 +25,8 @@ class Settings:
     instruction.  ``driver`` makes the driver of a record's network, with a
     directory for its use.  ``limits`` are settings of the step's cgroup.
     ``isolation`` is ``oci`` or ``chroot``.  ``stdin`` gives commands podpy's own.
-    ``allowed`` says which ``RUN --device`` are allowed: names, or ``*`` for all.
+    ``allowed`` says which ``RUN --device`` are allowed: names, or ``*`` for all; with
+    :data:`NETWORK_HOST` in it, ``RUN --network=host`` is, too.
     """
 
     template: ContainerRecord

@@ -13,9 +13,11 @@ import os
 from podpy import files, records
 from podpy.build import cache, run_plan, single
 from podpy.build.mounts import Mounts, content, described, reads
+from podpy.build.run_settings import NETWORK_HOST
 from podpy.build.secrets import InlineFile
 from podpy.errors import BuildError, StepFailed, suppress
 from podpy.kernel import process, userns
+from podpy.model import DEFAULT_PATH
 from podpy.runtime import step, stubs
 
 TYPE_CHECKING = False
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from podpy.build.model import RunWork, StepResult
     from podpy.build.run_settings import Settings
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Where a heredoc with an interpreter of its own lies while it runs.
 _DOCUMENTS = "/dev/pipes"
 #: What a command cannot see of the container's record: it differs from build to build, or is
@@ -106,12 +107,12 @@ def _program(instruction: Run) -> InlineFile | None:
 
 def environment(work: RunWork, variables: Mapping[str, str]) -> tuple[str, ...]:
     """``NAME=value`` texts: arguments, the stage's own variables, proxies where unset, mounts'."""
-    found = {"PATH": _PATH, **work.proxies, **work.arguments, **work.env, **variables}
+    found = {"PATH": DEFAULT_PATH, **work.proxies, **work.arguments, **work.env, **variables}
     return tuple(f"{name}={value}" for name, value in found.items())
 
 
 def check(instruction: Run, settings: Settings) -> None:
-    """Refuse what a rootless build cannot give, and devices that the user has not allowed."""
+    """Refuse what a rootless build cannot give, and what the user has not allowed."""
     if instruction.security not in ("", "sandbox"):
         raise BuildError(
             f"RUN --security={instruction.security}: a rootless build has no privileges to give",
@@ -121,6 +122,12 @@ def check(instruction: Run, settings: Settings) -> None:
         raise BuildError(
             "RUN --network=none: with --isolation chroot a command has the host's network",
             hint="leave --isolation out",
+        )
+    has_hosts_network = settings.isolation == "chroot" or NETWORK_HOST in settings.allowed
+    if instruction.network == "host" and not has_hosts_network:
+        raise BuildError(
+            "RUN --network=host: a Dockerfile gets the host's network only with your leave",
+            hint=f"podpy build --allow {NETWORK_HOST}",
         )
     for device in instruction.devices:
         if not settings.allowed & {device.name, "*"}:

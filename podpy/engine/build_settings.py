@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from podpy.build.run_settings import Settings
+from podpy.build.run_settings import NETWORK_HOST, Settings
 from podpy.engine import build_request, containers, draft
 from podpy.engine.options import ContainerOptions
 from podpy.errors import HostError, UsageError
@@ -141,11 +141,18 @@ def _with_devices(template: ContainerRecord, options: BuildOptions) -> Container
 
 
 def _allowed(options: BuildOptions) -> Iterable[str]:
-    """``--allow device`` for all, ``--allow device=NAME`` for one."""
+    """``--allow device`` for all, ``--allow device=NAME`` for one; and the host's network.
+
+    Who gives it to all commands does not mind that one asks for it.
+    """
+    if options.network == "host":
+        yield NETWORK_HOST
     for word in build_request.listed(options.allow):
         name, _, value = word.partition("=")
         if name == "device":
             yield value or "*"
+        elif name == NETWORK_HOST:
+            yield name
 
 
 def _network(ctx: Context, wanted: str) -> str:

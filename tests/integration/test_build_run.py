@@ -137,9 +137,8 @@ def test_networks(build: Builds) -> None:
     made = build(
         "RUN ls /sys/class/net\nRUN --network=none ls /sys/class/net\n"
         "RUN --network=host readlink /proc/self/ns/net\n",
-        "--network",
-        "slirp4netns",
-    )
+        "--network", "slirp4netns", "--allow", "network.host",
+    )  # fmt: skip
     assert made.said == ["lo", "tap0", "lo", os.readlink("/proc/self/ns/net")]
 
 
@@ -166,6 +165,7 @@ def test_isolation_chroot_needs_no_namespace_but_two(build: Builds) -> None:
 
 def test_what_a_rootless_build_cannot_give(build: Builds) -> None:
     assert "no privileges to give" in build("RUN --security=insecure true\n", code=125).error
+    assert "only with your leave" in build("RUN --network=host true\n", code=125).error
     assert "default map" in build("RUN true\n", "--userns", "keep-id", code=125).error
 
 

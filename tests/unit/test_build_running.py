@@ -129,6 +129,15 @@ def test_refusals() -> None:
     running.check(wanted, replace(SETTINGS, allowed=frozenset(["*"])))
 
 
+def test_the_hosts_network_needs_leave() -> None:
+    wanted = work("RUN --network=host x").instruction
+    for allowed in ((), ("*",)):
+        with pytest.raises(BuildError, match="only with your leave"):
+            running.check(wanted, replace(SETTINGS, allowed=frozenset(allowed)))
+    running.check(wanted, replace(SETTINGS, allowed=frozenset(["network.host"])))
+    running.check(wanted, replace(SETTINGS, isolation="chroot"))
+
+
 def test_a_target_is_relative_to_the_working_directory_and_not_the_root() -> None:
     mount = work("RUN --mount=type=tmpfs,target=../a/b x").instruction.mounts[0]
     assert mounts.target_of(mount, "/w/x") == "/w/a/b"

@@ -65,10 +65,11 @@ def test_what_it_can(options: dict[str, object]) -> None:
     build_settings._check(BuildOptions(**options))  # type: ignore[arg-type]
 
 
-def test_devices_that_are_allowed() -> None:
+def test_what_is_allowed() -> None:
     def allowed(*words: str) -> set[str]:
         return set(build_settings._allowed(BuildOptions(allow=words)))
 
     assert allowed() == set()
-    assert allowed("network.host", "device") == {"*"}
+    assert allowed("network.host", "device") == {"network.host", "*"}
     assert allowed("device=vendor.com/gpu=0") == {"vendor.com/gpu=0"}
+    assert set(build_settings._allowed(BuildOptions(network="host"))) == {"network.host"}
