@@ -29,6 +29,10 @@ class ProcessIdentity:
     start: int
 
 
+#: Where programs are looked for when nobody says otherwise, as docker and podman have it.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 # --- images ------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import os
 
 from podpy.engine import values
 from podpy.errors import UsageError
+from podpy.model import DEFAULT_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from podpy.engine.options import ContainerOptions
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 
 
@@ -33,7 +33,7 @@ def build(
     the first three gave.  ``HOME`` is left to the moment of the start, when the
     user is known; ``container`` tells programs inside that they are in one.
     """
-    found = {"PATH": PATH, "container": "podpy"}
+    found = {"PATH": DEFAULT_PATH, "container": "podpy"}
     if options.tty:
         found["TERM"] = "xterm"
     found["HOSTNAME"] = hostname

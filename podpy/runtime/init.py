@@ -23,6 +23,7 @@ import struct
 
 from podpy.errors import CannotInvoke, CommandNotFound, LaunchError
 from podpy.kernel import libc, mounts, netlink, process, seccomp
+from podpy.model import DEFAULT_PATH
 from podpy.runtime import channel, credentials, users
 from podpy.runtime.rootmount import RootMount
 
@@ -39,8 +40,6 @@ TIOCGPTPEER = 0x5441
 TIOCSCTTY = 0x540E
 _PTMX = os.makedev(5, 2)
 _KEYRING = "_podpy"
-
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Steps:
