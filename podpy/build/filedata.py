@@ -8,19 +8,11 @@ import os
 
 from podpy import files
 from podpy.errors import BuildError
+from podpy.storage import xattrs
 
 _FICLONE = 0x40049409
 _SMALL = 1 << 18
 _NO_CLONE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY)
-
-
-def welcome_xattr(name: str) -> bool:
-    """Whether an extended attribute belongs to a file's content (and not to the host's engine)."""
-    if name.startswith("user."):
-        return not name.startswith(
-            ("user.overlay.", "user.podpy.", "user.fuseoverlayfs.", "user.containers.")
-        )
-    return name == "security.capability"
 
 
 def read_xattrs(fd: int) -> list[tuple[str, bytes]]:
@@ -30,7 +22,7 @@ def read_xattrs(fd: int) -> list[tuple[str, bytes]]:
     except OSError:
         return []  # a file system without them
     found = []
-    for name in sorted(filter(welcome_xattr, names)):
+    for name in sorted(filter(xattrs.is_content, names)):
         try:
             found.append((name, os.getxattr(fd, name)))
         except OSError:

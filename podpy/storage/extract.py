@@ -21,7 +21,7 @@ import stat
 from podpy import files
 from podpy.errors import ImageError, PodpyError
 from podpy.records import record
-from podpy.storage import single, tar
+from podpy.storage import single, tar, xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -407,11 +407,7 @@ def _set_xattr(fd: int, name: str, value: bytes) -> None:
 
 
 def is_welcome(name: str) -> bool:
-    if name.startswith("user."):
-        return not name.startswith(
-            ("user.overlay.", "user.podpy.", "user.fuseoverlayfs.", "user.containers.")
-        )
-    return name in ("security.capability", "system.posix_acl_access", _DEFAULT_ACL)
+    return xattrs.is_content(name) or name in ("system.posix_acl_access", _DEFAULT_ACL)
 
 
 def _shown(name: bytes) -> str:
