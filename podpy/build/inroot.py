@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 
 from podpy.errors import BuildError
-from podpy.kernel import libc
+from podpy.kernel import libc, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Links lead somewhere inside the root.
-IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
+IN_ROOT = mounts.IN_ROOT
 #: The path is known to have no links, and must have got none meanwhile.
 NO_LINKS = IN_ROOT | libc.RESOLVE_NO_SYMLINKS
 #: A directory itself, no link to one.

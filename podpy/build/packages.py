@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
+from podpy.build.inroot import IN_ROOT
 from podpy.errors import BuildError
 from podpy.kernel import libc
 
@@ -17,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
 _LIMIT = 64 << 20
 _STATUS = "/var/lib/dpkg/status"
 _STATUS_D = "/var/lib/dpkg/status.d"
@@ -131,7 +131,7 @@ def _distribution(root: int) -> str:
 def _read(root: int, path: str) -> str:
     """The text of a regular file in the root; empty when there is none."""
     try:
-        fd = libc.openat2(root, path, os.O_RDONLY | os.O_NONBLOCK, resolve=_IN_ROOT)
+        fd = libc.openat2(root, path, os.O_RDONLY | os.O_NONBLOCK, resolve=IN_ROOT)
     except OSError:
         return ""
     try:
@@ -147,7 +147,7 @@ def _read(root: int, path: str) -> str:
 
 def _names(root: int, path: str) -> Iterable[str]:
     try:
-        fd = libc.openat2(root, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_IN_ROOT)
+        fd = libc.openat2(root, path, os.O_RDONLY | os.O_DIRECTORY, resolve=IN_ROOT)
     except OSError:
         return ()
     try:

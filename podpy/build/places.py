@@ -12,6 +12,7 @@ import os
 import stat
 import time
 
+from podpy.build.inroot import IN_ROOT
 from podpy.build.model import Failed, Finished, Started, Transfer
 from podpy.errors import BuildError, PodpyError
 from podpy.kernel import libc
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 STDIN = "-"
 _LIMIT = 16 << 20
 _CHUNK = 1 << 20
-_IN_ROOT = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_MAGICLINKS
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -135,7 +135,7 @@ class Place:
             return read_file(os.path.join(self.directory, path))
         root = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _read(path, lambda: libc.openat2(root, path, _READ, resolve=_IN_ROOT))
+            return _read(path, lambda: libc.openat2(root, path, _READ, resolve=IN_ROOT))
         finally:
             os.close(root)
 
@@ -265,7 +265,7 @@ def inside(directory: str, subdir: str, what: str) -> str:
     root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         flags = os.O_PATH | os.O_DIRECTORY
-        fd = libc.openat2(root, subdir, flags, resolve=_IN_ROOT)
+        fd = libc.openat2(root, subdir, flags, resolve=IN_ROOT)
         try:
             return os.readlink(f"/proc/self/fd/{fd}")
         finally:

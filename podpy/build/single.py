@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 _PATH = libc.O_PATH | os.O_CLOEXEC
 _UNCHANGED = 0xFFFFFFFF
 _AT_SYMLINK_NOFOLLOW = 0x100
-_AT_EMPTY_PATH = 0x1000
 _MOST_HELD = 1 << 16
 _OWN_NEEDS = 64  # descriptors
 
@@ -238,10 +237,10 @@ class _Answers:
 
     def _path(self, call: Call, address: int, flags: int) -> bytes:
         """The path at an address; empty where that means the directory's descriptor itself."""
-        if flags & _AT_EMPTY_PATH and not address:
+        if flags & libc.AT_EMPTY_PATH and not address:
             return b""
         path = self._view.text(call, address)
-        if not path and not flags & _AT_EMPTY_PATH:
+        if not path and not flags & libc.AT_EMPTY_PATH:
             raise OSError(errno.ENOENT, "path")
         return path
 
@@ -345,7 +344,7 @@ class _Answers:
 
     def _fstat(self, call: Call) -> None:
         number, buffer = call.arguments[:2]
-        self._tell(call, (as_int(number), 0, _AT_EMPTY_PATH), buffer, self._pack_stat)
+        self._tell(call, (as_int(number), 0, libc.AT_EMPTY_PATH), buffer, self._pack_stat)
 
     def _newfstatat(self, call: Call) -> None:
         directory, path, buffer, flags = call.arguments[:4]
