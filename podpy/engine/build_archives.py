@@ -5,7 +5,7 @@ from __future__ import annotations
 from podpy.engine import build_outputs, pushing, saving
 from podpy.model import Descriptor
 from podpy.registry import archives
-from podpy.storage import manifests
+from podpy.storage import content, manifests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,4 +60,4 @@ def _layout(
     top = outgoing[-1]
     described = Descriptor(media_type=top.media_type, digest=top.digest, size=len(top.data))
     target.add("index.json", archives.layout_index([(described, name) for name in names or ("",)]))
-    target.add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    target.add("oci-layout", content.LAYOUT.encode())

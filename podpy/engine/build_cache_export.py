@@ -107,7 +107,7 @@ def _write_layout(
     settings = _described(config, manifests.OCI_CONFIG)
     for found, data in ((settings, config), (about, manifest)):
         files.write_atomic(f"{place}/{hex_of(found.digest)}", data, mode=0o644)
-    files.write_atomic(f"{directory}/oci-layout", '{"imageLayoutVersion":"1.0.0"}', mode=0o644)
+    files.write_atomic(f"{directory}/oci-layout", content.LAYOUT, mode=0o644)
     index = archives.layout_index([(about, "")])
     files.write_atomic(f"{directory}/index.json", index, mode=0o644)
 

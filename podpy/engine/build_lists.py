@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from podpy.storage.collect import Pins
     from podpy.storage.names import Name
 
-_SUBJECT = "vnd.docker.reference.digest"
-
 
 def add(
     ctx: Context,
@@ -84,7 +82,8 @@ def _others(entries: Sequence[dict[str, Any]], taken: set[tuple[str, ...]]) -> l
     """Those for other platforms, and the attestations about them."""
     images = [e for e in entries if _platform(e)[0] != "unknown" and _platform(e) not in taken]
     digests = {entry["digest"] for entry in images}
-    said = [e for e in entries if (e.get("annotations") or {}).get(_SUBJECT) in digests]
+    about = build_publish.SUBJECT
+    said = [e for e in entries if (e.get("annotations") or {}).get(about) in digests]
     return images + said
 
 

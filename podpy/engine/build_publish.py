@@ -15,6 +15,8 @@ from podpy.records import EMPTY, record, replace
 from podpy.storage import committing, content, events, manifests, names
 
 IN_TOTO = "application/vnd.in-toto+json"
+#: The annotation that names the image which an attestation is about, as BuildKit writes it.
+SUBJECT = "vnd.docker.reference.digest"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,7 +209,7 @@ def _index(
             {
                 **_entry(each.manifest, manifests.OCI_MANIFEST),
                 "annotations": {
-                    "vnd.docker.reference.digest": each.subject.descriptor.digest,
+                    SUBJECT: each.subject.descriptor.digest,
                     "vnd.docker.reference.type": "attestation-manifest",
                 },
                 "platform": {"architecture": "unknown", "os": "unknown"},

@@ -243,7 +243,7 @@ def _layout(store: Store, chosen: list[Chosen], target: Target) -> None:
                 copy_blob(store, digest, archives.blob_member(digest), target)
         index += [(item.manifest, name) for name in item.names or ("",)]
     target.add("index.json", archives.layout_index(index))
-    target.add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    target.add("oci-layout", content.LAYOUT.encode())
 
 
 def copy_blob(store: Store, digest: str, member: str, target: Target) -> None:

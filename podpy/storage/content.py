@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _HEX = frozenset("0123456789abcdef")
 
+#: What the file ``oci-layout`` of every layout says.
+LAYOUT = '{"imageLayoutVersion":"1.0.0"}'
 MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 8 << 20
 

@@ -16,7 +16,7 @@ from podpy import files, records
 from podpy.errors import ImageError, StoreError
 from podpy.model import Descriptor
 from podpy.records import record
-from podpy.storage.content import hex_of
+from podpy.storage.content import LAYOUT, hex_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 VERSION = 1
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:@")
 REFERENCE_ANNOTATION = "org.opencontainers.image.ref.name"
-_LAYOUT = '{"imageLayoutVersion":"1.0.0"}'
 
 
 class DamagedName(StoreError):
@@ -199,5 +198,5 @@ def _derive_index(store: Store) -> None:
         "manifests": entries,
     }
     if not os.path.exists(f"{store.content}/oci-layout"):
-        files.write_atomic(f"{store.content}/oci-layout", _LAYOUT)
+        files.write_atomic(f"{store.content}/oci-layout", LAYOUT)
     files.write_json(f"{store.content}/index.json", document)
