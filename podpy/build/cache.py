@@ -95,9 +95,8 @@ def lookup(store: Store, key: str, *, max_age: float = 0.0) -> StepResult | None
         return None
     if found.diff_id and not _is_whole(store, found):
         return None
-    with_time = _path(store, key)
     try:
-        os.utime(with_time)
+        os.utime(_path(store, key))
     except OSError:
         return None  # pruned meanwhile
     return StepResult(diff_id=found.diff_id, blob=found.blob, created=found.created, cached=True)

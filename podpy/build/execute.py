@@ -15,7 +15,7 @@ import os
 import select
 import time
 
-from podpy import files, records
+from podpy import files
 from podpy.build.model import Failed, Finished, Output, Started, Transfer, Warned
 from podpy.errors import BuildError, PodpyError
 from podpy.kernel import libc, process
@@ -294,8 +294,3 @@ class Scheduler:
                 )
             )
         self._workers.clear()
-
-
-def dump(value: Any) -> Any:
-    """A record as what a worker may answer."""
-    return records.to_dict(value)

@@ -66,8 +66,8 @@ class RunWork:
     ``env`` are the stage's variables, ``arguments`` the ``ARG`` values in scope
     (a variable of the same name wins), ``proxies`` the predefined ones, which are
     in no key and no history.  ``sources`` maps what ``from=`` of its mounts
-    says (empty: the build's context) to what it means.  ``network`` is the
-    build's; the instruction's own wins.
+    says (empty: the build's context) to what it means.  ``out`` and ``err`` are
+    the descriptors that the command writes to.
     """
 
     instruction: Run

@@ -21,7 +21,7 @@ from podpy.storage import single
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 #: Requests of the agent's protocol that only read: identities, sign, extension (session-bind).
 _HARMLESS = (11, 13, 27)
@@ -284,8 +284,3 @@ class _Relay:
             del self._peers[end.fileno()]
             self._pending.pop(end.fileno(), None)
             end.close()
-
-
-def stop_all(forwards: Sequence[Forward]) -> None:
-    for forward in forwards:
-        forward.stop()
