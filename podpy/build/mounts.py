@@ -16,6 +16,7 @@ import stat
 
 from podpy.build import cache, secrets, selection
 from podpy.build.cache_mounts import CacheMount, Locks, base_of
+from podpy.build.filedata import read_xattrs, set_xattrs
 from podpy.errors import BuildError
 from podpy.kernel import libc
 from podpy.kernel.mounts import Bind, clone_tree
@@ -25,6 +26,7 @@ from podpy.runtime import spec
 from podpy.runtime.rootmount import RootMount
 from podpy.runtime.spec import Rootfs
 from podpy.storage import overlay, vfs
+from podpy.storage.copying import copy_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from podpy.kernel.mounts import Operation
 
 _SAFE = ("nosuid", "nodev")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT = stat.S_IFCHR | 0o600
 _LAYERS = ("upper", "work", "root")
 
@@ -378,29 +382,57 @@ def _remove_made(path: str) -> None:
 
 
 def copy_visible(source: Source, target: str) -> None:
-    """A copy of a context without what is ignored, where there are no overlays."""
+    """A copy of a context without what is ignored, where there are no overlays.
+
+    By descriptors: a directory that becomes a link meanwhile leads nowhere.
+    """
     from podpy.build.ignore import Ignore
 
-    root = (source.ignore or Ignore()).root()
     os.mkdir(target, 0o755)
-    _copy_level(source.directory, target, root)
+    reading, writing = os.open(source.directory, _DIRECTORY), os.open(target, _DIRECTORY)
+    try:
+        _copy_level(reading, writing, (source.ignore or Ignore()).root())
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
-def _copy_level(source: str, target: str, level: Level) -> None:
-    import shutil
-
+def _copy_level(source: int, target: int, level: Level) -> None:
     with os.scandir(source) as listing:
         entries = list(listing)
     for entry in entries:
-        into = f"{target}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             inner = level.enter(entry.name)
             if inner is not None:
-                os.mkdir(into)
-                _copy_level(entry.path, into, inner)
-                shutil.copystat(entry.path, into)
-        elif not level.excludes(entry.name) and (entry.is_symlink() or entry.is_file()):
-            shutil.copy2(entry.path, into, follow_symlinks=False)
+                os.mkdir(entry.name, dir_fd=target)
+                _copy_opened(source, target, entry.name, inner)
+        elif level.excludes(entry.name):
+            continue
+        elif entry.is_symlink():
+            os.symlink(os.readlink(entry.name, dir_fd=source), entry.name, dir_fd=target)
+        elif entry.is_file(follow_symlinks=False):
+            os.close(os.open(entry.name, _NEW, 0o600, dir_fd=target))
+            _copy_opened(source, target, entry.name, None)
+
+
+def _copy_opened(source: int, target: int, name: str, level: Level | None) -> None:
+    """The inside and the looks of a directory with its ``level``, else of a file."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    kind = os.O_RDONLY | os.O_DIRECTORY if level is not None else os.O_WRONLY
+    reading = os.open(name, flags | (kind & os.O_DIRECTORY), dir_fd=source)
+    writing = os.open(name, kind | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
+    try:
+        if level is not None:
+            _copy_level(reading, writing, level)
+        else:
+            copy_data(reading, writing)
+        set_xattrs(writing, read_xattrs(reading))
+        status = os.fstat(reading)
+        os.fchmod(writing, stat.S_IMODE(status.st_mode))
+        os.utime(writing, ns=(status.st_atime_ns, status.st_mtime_ns))
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def described(mount: RunMount, work: RunWork) -> Mapping[str, object]:
