@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from podpy.build import adding, git
+from podpy.build import adding, git, mounts
 from podpy.build.config import Draft
 from podpy.build.ignore import Ignore, match
-from podpy.build.model import Output, Started
+from podpy.build.model import Output, Source, Started
 from podpy.build.placing import Placer
 from podpy.build.selection import Selector
 from podpy.cli.build_steps import Step
@@ -318,16 +318,52 @@ def test_behind_a_pipe_of_the_context_is_nobody(build: Builds, options: str) -> 
         os.close(listening)
 
 
-def test_behind_a_socket_of_the_context_is_nobody(build: Builds) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        place = os.open(build.context, os.O_PATH)
-        server.bind(f"/proc/self/fd/{place}/s")
-        os.close(place)
-        server.listen()
-        server.setblocking(False)
-        build("RUN --mount=type=bind,target=/m timeout 1 nc local:/m/s </dev/null || :\n")
-        with pytest.raises(BlockingIOError):
-            server.accept()
+def test_a_context_that_changes_while_it_is_copied_for_a_mount(directory: Path) -> None:
+    """Without overlays (``vfs``): a directory that becomes a link is not walked through."""
+    context, victim, aside = directory / "c", directory / "victim", directory / "aside"
+    victim.mkdir()
+    (victim / "secret").write_text("the secret")
+    for number in range(30):
+        (context / f"d{number}").mkdir(parents=True)
+        (context / f"d{number}/secret").write_text("fine")
+    swapped, stop = context / "d15", threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            swapped.rename(aside)
+            swapped.symlink_to(victim)
+            swapped.unlink()
+            aside.rename(swapped)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for number in range(150):
+            made = directory / f"made{number}"
+            with suppress(OSError):
+                mounts.copy_visible(Source(directory=str(context)), str(made))
+            found = {p.read_text() for p in made.glob("*/secret") if not p.parent.is_symlink()}
+            assert found <= {"fine", ""}
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_what_is_copied_for_a_mount_is_as_it_was(directory: Path) -> None:
+    context, made = directory / "c", directory / "made"
+    (context / "d/ignored").mkdir(parents=True)
+    (context / "d/f").write_text("content")
+    (context / "d/f").chmod(0o751)
+    (context / "d/l").symlink_to("/etc/passwd")
+    os.mkfifo(context / "d/pipe")
+    os.utime(context / "d", (1, 2))
+    source = Source(directory=str(context), ignore=Ignore(("d/ignored",)))
+    mounts.copy_visible(source, str(made))
+    assert sorted(path.name for path in made.rglob("*")) == ["d", "f", "l"]
+    assert (made / "d/f").read_text() == "content"
+    assert stat.S_IMODE((made / "d/f").stat().st_mode) == 0o751
+    assert os.readlink(made / "d/l") == "/etc/passwd"
+    assert (made / "d").stat().st_mtime == 2
 
 
 # --- base images -----------------------------------------------------------------------
