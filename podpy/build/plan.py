@@ -136,10 +136,24 @@ class Plan:
 
     def needed_at_once(self, stage: Stage) -> Iterable[int]:
         """The stages that a stage needs and that can begin with it."""
+        self._check_numbers(stage)
         for name in (self.base(stage), *references(stage.instructions)):
             found = self.stage_before(name, stage.index)
             if found is not None:
                 yield found
+
+    def _check_numbers(self, stage: Stage) -> None:
+        """A number in ``from`` is never an image, whatever the id of one begins with."""
+        for instruction in stage.instructions:
+            for name in references((instruction,)):
+                is_known = name in self.order.named
+                if name.isdigit() and not is_known and self.stage_before(name, stage.index) is None:
+                    raise self.dockerfile.error(
+                        f"there is no stage {name} before this one",
+                        instruction.location,
+                        at=name,
+                        hint="stages are numbered from 0; an image of that name needs its tag",
+                    )
 
 
 def references(instructions: Iterable[Instruction]) -> Iterable[str]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from podpy.storage.collect import Pins
 
 
+_SHORT_ID = 12  # the digits of an id that listings show
+
+
 class Images:
     """Finds base images by one pull policy; what it found stays while ``pins`` live."""
 
@@ -37,7 +40,7 @@ class Images:
         elif not fetched and self._policy in ("always", "newer"):
             return None
         try:
-            image = images.find_for(self._ctx, name, asked)
+            image = images.find_for(self._ctx, _no_guess(name), asked)
         except NotFound:
             if fetched or (self._policy == "never" and name == reference):
                 raise
@@ -75,6 +78,15 @@ class Images:
             registry=self._registry, policy=self._policy, platform=platform
         )
         transfer.pull(self._ctx, (reference,), options, Told(wire))
+
+
+def _no_guess(name: str) -> str:
+    """A stage's name that is misspelt is not the beginning of whatever id fits.
+
+    Elsewhere one digit of an id can stand for an image; here it takes as many as are shown.
+    """
+    is_id = len(name) >= _SHORT_ID or not set(name) <= set("0123456789abcdef")
+    return name if is_id else f"{name}:latest"
 
 
 class Told(Progress):

@@ -63,6 +63,16 @@ def test_stages_that_nobody_needs_are_not_built(podpy: Podpy, source: Path) -> N
     assert podpy("build", "--target", "unused", *NET, source, code=None).code == 1
 
 
+def test_a_base_by_its_id_takes_as_much_of_it_as_listings_show(podpy: Podpy, source: Path) -> None:
+    write(source, f"FROM {BUSYBOX}\nRUN echo here > /x\n")
+    made = podpy("build", "-q", *NET, source).text.removeprefix("sha256:")
+    write(source, f"FROM {made[:12]}\nRUN cat /x\n")
+    assert " here" in build(podpy, source)
+    write(source, f"FROM {BUSYBOX}\nCOPY --from={made[:11]} /x /y\n")
+    refused = podpy("build", "--pull=never", *NET, source, code=None)
+    assert "image not known" in refused.stderr or "no stage" in refused.stderr
+
+
 def test_a_stage_goes_on_from_another(podpy: Podpy, source: Path) -> None:
     write(
         source,

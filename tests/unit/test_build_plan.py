@@ -50,6 +50,13 @@ def test_a_name_means_a_stage_before(name: str, index: int, found: int | None) -
     assert plan(THREE).stage_before(name, index) == found
 
 
+@pytest.mark.parametrize("line", ["COPY --from=1 x /", "RUN --mount=from=7,target=/x true"])
+def test_a_number_is_a_stage_before_or_a_mistake(line: str) -> None:
+    made = plan(f"FROM a\nFROM b\n{line}\n")
+    with pytest.raises(DockerfileError, match=r"no stage [17] before this one"):
+        list(made.needed_at_once(made.dockerfile.stages[1]))
+
+
 def test_of_two_stages_with_one_name_the_nearest_counts() -> None:
     made = plan("FROM a AS x\nFROM b AS x\nFROM x\n")
     assert made.stage_before("x", 2) == 1
