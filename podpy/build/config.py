@@ -28,6 +28,7 @@ from podpy.build.instructions import (
     Workdir,
 )
 from podpy.errors import BuildError, ImageError
+from podpy.model import DEFAULT_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from podpy.build.instructions import Add, Command, Copy, Run
     from podpy.model import HealthCheck, Platform
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LIMIT = 8 << 20  # what readers take
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
@@ -76,8 +76,7 @@ class Draft:
 
     def copy(self) -> Draft:
         """The same image for a stage that goes on from it."""
-        made = Draft({**self.document, "config": self.config, "history": self.history})
-        return made
+        return Draft({**self.document, "config": self.config, "history": self.history})
 
     # --- what instructions see -----------------------------------------------
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from podpy.build.bench import Bench
     from podpy.build.cdi import Edits
-    from podpy.build.execute import Wire
     from podpy.build.inside import Upper
     from podpy.build.instructions import Run
     from podpy.build.model import RunWork, StepResult
@@ -140,9 +139,7 @@ def check(instruction: Run, settings: Settings) -> None:
 # --- carrying it out ---------------------------------------------------------
 
 
-def perform(
-    work: RunWork, settings: Settings, bench: Bench, wire: Wire | None = None
-) -> StepResult:
+def perform(work: RunWork, settings: Settings, bench: Bench) -> StepResult:
     """Run the command, unless its result is known; the new layer."""
     quick = quick_key(work, settings, bench)
     keys = [quick] if quick else []

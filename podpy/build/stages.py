@@ -275,7 +275,7 @@ class _StageRun:
 
         def perform(bench: Bench, wire: Wire) -> StepResult:
             placed = records.replace(work, out=wire.out, err=wire.err)
-            return running.perform(placed, settings, bench, wire)
+            return running.perform(placed, settings, bench)
 
         yield from self._layer(instruction, said, perform, key=key, known=known)
 

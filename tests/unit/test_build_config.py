@@ -9,7 +9,7 @@ import pytest
 
 from podpy.build import config, dockerfile, instructions
 from podpy.build.config import Draft
-from podpy.model import Platform
+from podpy.model import DEFAULT_PATH, Platform
 
 PLATFORM = Platform(architecture="amd64")
 
@@ -30,7 +30,7 @@ def draft(*lines: str, base: Draft | None = None) -> Draft:
         (['CMD ["a", "b c"]'], "Cmd", ["a", "b c"]),
         (['SHELL ["/bin/bash", "-c"]', "CMD x"], "Cmd", ["/bin/bash", "-c", "x"]),
         (["ENTRYPOINT run"], "Entrypoint", ["/bin/sh", "-c", "run"]),
-        (["ENV A=1 B=two", "ENV A=3"], "Env", [f"PATH={config.DEFAULT_PATH}", "A=3", "B=two"]),
+        (["ENV A=1 B=two", "ENV A=3"], "Env", [f"PATH={DEFAULT_PATH}", "A=3", "B=two"]),
         (["LABEL a=b", 'LABEL a="c d" e=f'], "Labels", {"a": "c d", "e": "f"}),
         (["EXPOSE 80 53/udp 8000-8002"], "ExposedPorts",
          {"53/udp": {}, "80/tcp": {}, "8000/tcp": {}, "8001/tcp": {}, "8002/tcp": {}}),
