@@ -14,10 +14,10 @@ from podpy.build.bench import Bench
 from podpy.build.config import Draft
 from podpy.build.execute import Work
 from podpy.build.instructions import Add, Arg, Copy, Run, Workdir
-from podpy.build.model import CopyWork, Finished, RunWork, Source, Started, StepResult, Tree
+from podpy.build.model import CopyWork, Failed, Finished, RunWork, Source, Started, StepResult, Tree
 from podpy.build.plan import PROXIES
 from podpy.build.workdir import DirectoryWork
-from podpy.errors import BuildError
+from podpy.errors import BuildError, PodpyError
 from podpy.records import EMPTY, record
 
 TYPE_CHECKING = False
@@ -137,6 +137,7 @@ class _StageRun:
         self.layers: list[StepResult] = []
         self.arguments: dict[str, str] = {}
         self.base: Base | None = None
+        self._location = stage.location  # what is carried out; of a trigger, its FROM
         self._position = 1
         self._total = sum(isinstance(each, _SHOWN) for each in stage.instructions)
 
@@ -145,6 +146,7 @@ class _StageRun:
         for trigger in self.draft.take_triggers():
             yield from self._step(self._trigger(trigger))
         for instruction in self.stage.instructions:
+            self._location = instruction.location
             yield from self._step(instruction)
         return Built(
             draft=self.draft, layers=tuple(self.layers), arguments=self.arguments, base=self.base
@@ -177,7 +179,12 @@ class _StageRun:
         named = self.host.named.get(name)
         reference = named.reference if named is not None else name
         title = self._title(text) if position else self._apart(text)
-        found = self.host.find_image(reference, platform, False)
+        try:
+            found = self.host.find_image(reference, platform, False)
+        except PodpyError as error:
+            self.build.report(title)
+            self.build.report(Failed(step=title.step, error=error, lines=self._lines()))
+            raise
         if found is not None:
             self.build.report(title)
             self.build.report(instantly(title))
@@ -341,9 +348,12 @@ class _StageRun:
                     made = bench.lookup(key) if key else None
                     return records.to_dict(made or perform(bench, wire))
 
-            lines = instruction.location.first, instruction.location.last
             value = yield Work(
-                work, title, key=key, lines=lines, is_cached=lambda made: bool(made["cached"])
+                work,
+                title,
+                key=key,
+                lines=self._lines(),
+                is_cached=lambda made: bool(made["cached"]),
             )
             known = records.from_dict(StepResult, value)
         else:
@@ -406,7 +416,7 @@ class _StageRun:
         return Started(step=step, stage=self._shown, text=text, platform=self.build.label)
 
     def _lines(self) -> tuple[int, int]:
-        return self.stage.location.first, self.stage.location.last
+        return self._location.first, self._location.last
 
 
 def instantly(title: Started, *, cached: bool = False) -> Finished:

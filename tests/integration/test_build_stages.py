@@ -73,6 +73,23 @@ def test_a_base_by_its_id_takes_as_much_of_it_as_listings_show(podpy: Podpy, sou
     assert "image not known" in refused.stderr or "no stage" in refused.stderr
 
 
+def test_an_image_that_is_not_there_is_shown_in_its_line(podpy: Podpy, source: Path) -> None:
+    write(source, f"FROM {BUSYBOX}\nCOPY --from=localhost/nowhere /x /\n")
+    refused = podpy.fails("build", "--pull=never", *NET, source)
+    assert "   2 | >>> COPY --from=localhost/nowhere /x /" in refused.stderr
+    write(source, "FROM localhost/nowhere AS first\nRUN true\n")
+    refused = podpy.fails("build", "--pull=never", *NET, source)
+    assert "   1 | >>> FROM localhost/nowhere AS first" in refused.stderr
+
+
+def test_where_a_trigger_fails(podpy: Podpy, source: Path) -> None:
+    write(source, f"FROM {BUSYBOX}\nONBUILD RUN exit 3\n")
+    podpy("build", "-t", "trap", *NET, source)
+    write(source, "# one\n# two\nFROM localhost/trap\n")
+    refused = podpy.fails("build", *NET, source, code=3)
+    assert "   3 | >>> FROM localhost/trap" in refused.stderr
+
+
 def test_a_stage_goes_on_from_another(podpy: Podpy, source: Path) -> None:
     write(
         source,
