@@ -17,6 +17,7 @@ import stat
 from podpy.build import cache, secrets, selection
 from podpy.build.cache_mounts import CacheMount, Locks, base_of
 from podpy.build.filedata import read_xattrs, set_xattrs
+from podpy.build.inline import Inline, InlineFile
 from podpy.errors import BuildError
 from podpy.kernel import libc
 from podpy.kernel.mounts import Bind, clone_tree
@@ -151,7 +152,7 @@ class Mounts:
         self._place = ""
         self._locks = Locks()
         self._forwards: list[Forward] = []
-        self._files: list[secrets.InlineFile] = []
+        self._files: list[InlineFile] = []
         self._made: list[tuple[int, str, Operation]] = []
         self.variables: dict[str, str] = {}
 
@@ -180,7 +181,7 @@ class Mounts:
     def _seed(self, mount: RunMount) -> Source | None:
         return source_of(mount, self._work) if mount.from_ else None
 
-    def add_file(self, file: secrets.InlineFile) -> None:
+    def add_file(self, file: InlineFile) -> None:
         """Provide a file of memory too."""
         self._files.append(file)
 
@@ -188,7 +189,7 @@ class Mounts:
     def operations(self) -> list[Operation]:
         found = [made for *_, made in sorted(self._made, key=lambda each: each[:2])]
         if self._files:
-            found.append(secrets.Inline(place=self._own("files"), files=tuple(self._files)))
+            found.append(Inline(place=self._own("files"), files=tuple(self._files)))
         return found
 
     @property
@@ -253,7 +254,7 @@ class Mounts:
             self.variables[mount.env] = os.fsdecode(data)
         if where := secrets.target(mount):
             self._files.append(
-                secrets.InlineFile(
+                InlineFile(
                     target=posixpath.normpath(posixpath.join(self._work.working_dir, where)),
                     data=data,
                     mode=0o400 if mount.mode is None else mount.mode,

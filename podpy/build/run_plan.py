@@ -6,7 +6,7 @@ import os
 
 from podpy import files
 from podpy.build import inside, single
-from podpy.build.secrets import Inline, InlineFile
+from podpy.build.inline import Inline, InlineFile
 from podpy.kernel import libc, userns
 from podpy.kernel.mounts import Bind, Symlink
 from podpy.netmodel import NetworkMode

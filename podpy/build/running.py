@@ -12,9 +12,9 @@ import os
 
 from podpy import files, records
 from podpy.build import cache, run_plan, single
+from podpy.build.inline import InlineFile
 from podpy.build.mounts import Mounts, content, described, reads
 from podpy.build.run_settings import NETWORK_HOST
-from podpy.build.secrets import InlineFile
 from podpy.errors import BuildError, StepFailed, suppress
 from podpy.kernel import process, userns
 from podpy.model import DEFAULT_PATH
