@@ -12,6 +12,7 @@ from podpy.model import Descriptor
 from podpy.registry import archives
 from podpy.storage import compressing, content, manifests
 from podpy.storage.content import hex_of
+from podpy.storage.copying import copy_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from podpy.engine.context import Context
     from podpy.engine.registries import RegistryOptions
     from podpy.storage.collect import Pins
-
-_CHUNK = 1 << 20
 
 
 def write(
@@ -120,8 +119,7 @@ def _copy(source: str, target: str) -> None:
     try:
         writing = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            while os.copy_file_range(reading, writing, _CHUNK << 10):
-                pass
+            copy_data(reading, writing)
         finally:
             os.close(writing)
         os.rename(temporary, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def test_the_least_of_a_cache_is_the_targets_layers(podpy: Podpy, source: Path) 
     forget(podpy)
     build(podpy, source, "--cache-from", f"type=local,src={directory}")
     assert contents(podpy) != made, "the other stage runs again"
+
+
+def test_a_cache_on_another_file_system(podpy: Podpy, source: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        build(podpy, source, "--cache-to", f"type=local,dest={directory}/cache,mode=max")
+        made = contents(podpy)
+        forget(podpy)
+        build(podpy, source, "--cache-from", f"type=local,src={directory}/cache")
+        assert contents(podpy) == made
 
 
 def test_a_cache_within_the_image(podpy: Podpy, source: Path, registry: Registry) -> None:
