@@ -234,7 +234,10 @@ class Delivery:
     ) -> BuildResult:
         given = build_publish.references(self._options, output.names)
         main = _main(made)
-        tell(f"writing image sha256:{main.id}")
+        for one in made:
+            tell(f"writing image sha256:{one.id}")
+        if stored.index is not None:
+            tell(f"writing index {stored.index.digest}")
         for name in given:
             tell(f"naming to {name}")
         stored = self._named(given, stored, made)

@@ -199,6 +199,8 @@ def test_several_platforms_make_an_index(podpy: Podpy, source: Path) -> None:
         (source / f"x-{arch}").write_text(arch)
     shown = build(podpy, source, "--platform", "linux/amd64,linux/arm64", "-t", "multi")
     assert "[linux/arm64 " in shown
+    assert shown.count("writing image sha256:") == 2
+    assert shown.count("writing index sha256:") == 1
     layout = podpy.directory / "layout"
     podpy("build", *NET, "--platform", "linux/amd64,linux/arm64", "-o",
           f"type=oci,tar=false,dest={layout}", source)  # fmt: skip
