@@ -309,6 +309,3 @@ def _reaches(pattern: _Pattern, depth: int, name: str) -> bool:
     if pattern.whole is not None:
         return depth >= len(pattern.parts) or bool(pattern.parts[depth](name))
     return len(pattern.parts) > depth + 1 and bool(pattern.parts[depth](name))
-
-
-NOTHING = Ignore()

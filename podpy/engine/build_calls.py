@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from podpy.build import checks, dockerfile
+from podpy.build import checks, dockerfile, secrets
 from podpy.build.instructions import Arg, Run
 from podpy.build.plan import Order, Plan
 from podpy.engine import build_context, build_lint, build_request, platforms
@@ -186,9 +186,7 @@ def _mounted(mounts: Iterable[tuple[RunMount, Location]], kind: str) -> tuple[Mo
     for mount, location in mounts:
         if mount.type != kind:
             continue
-        name = mount.id or {"ssh": "default", "cache": mount.target}.get(
-            kind, os.path.basename(mount.target)
-        )
+        name = _name_of(mount)
         before = found.get(name)
         found[name] = Mounted(
             name=name,
@@ -196,3 +194,9 @@ def _mounted(mounts: Iterable[tuple[RunMount, Location]], kind: str) -> tuple[Mo
             location=before.location if before else location,
         )
     return tuple(found.values())
+
+
+def _name_of(mount: RunMount) -> str:
+    if mount.type == "secret":
+        return secrets.identity(mount)
+    return mount.id or ("default" if mount.type == "ssh" else mount.target)

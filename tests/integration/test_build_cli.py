@@ -510,6 +510,10 @@ def test_outline_and_targets(podpy: Podpy, source: Path) -> None:
     assert re.search(r"^default *$", outline, re.M)
     found = podpy("build", "--call=outline,format=json", "--build-arg", "GO=2", source).json()
     assert {each["name"]: each["value"] for each in found["args"]}["GO"] == "2"
+    write(source, "FROM scratch\nRUN --mount=type=secret,source=token,target=/x true\n")
+    outline = podpy("build", "--call=outline", source).stdout
+    assert re.search(r"^token *$", outline, re.M), "as --secret must call it"
+    write(source, LINTED)
     targets = podpy("build", "--call=targets", source).lines
     assert [line.split()[0] for line in targets] == ["TARGET", "tools", "1"]
     assert "(default)" in targets[-1]
