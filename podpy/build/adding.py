@@ -15,7 +15,7 @@ import posixpath
 import stat
 from urllib.parse import unquote, urlsplit
 
-from podpy import records
+from podpy import files, records
 from podpy.build import copying, git, places, remote, selection
 from podpy.build.copying import Load, Opened
 from podpy.build.selection import Selector
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from podpy.build.model import CopyWork, StepResult
     from podpy.build.selection import Entry
 
-_O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _URL_MODE = stat.S_IFREG | 0o600
 _LOCAL = ("file://", "github.com/")
 _HEX = frozenset("0123456789abcdef")
@@ -220,7 +219,7 @@ class _Adding:
         return records.replace(repository, checksum=checksum)
 
     def _opened(self, directory: str) -> int:
-        fd = os.open(directory, _O_DIR)
+        fd = os.open(directory, files.O_DIR)
         self._open.append(fd)
         return fd
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from podpy.build.instructions import RunMount
     from podpy.build.model import Source, Tree
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o755
 
 
@@ -122,7 +121,7 @@ class CacheMount:
     def _fill(self, made: str) -> None:
         """Owner, mode and the files to begin with."""
         mount, source = self._mount, self._source
-        directory = os.open(made, _DIRECTORY)
+        directory = os.open(made, files.O_DIR)
         mode = _MODE if mount.mode is None else mount.mode
         try:
             if source is None and not mount.uid and not mount.gid:
@@ -170,7 +169,7 @@ def _locked(path: str, kind: int) -> int:
     """Lock a directory, made where it is missing; -1: somebody has it, or removed it meanwhile."""
     files.make_directory(path)
     try:
-        fd = os.open(path, _DIRECTORY)
+        fd = os.open(path, files.O_DIR)
     except FileNotFoundError:
         return -1
     try:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from podpy.build.model import CopyWork, Source, StepResult, Tree
     from podpy.build.selection import Pick
 
-_O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _HEREDOC_MODE = 0o644
 
 
@@ -181,7 +180,7 @@ class Opened:
         self.directory = -1
         if source.tree is None and source.directory:
             try:
-                self.directory = os.open(source.directory, _O_DIR)
+                self.directory = os.open(source.directory, files.O_DIR)
             except OSError as error:
                 raise BuildError(f"{source.directory}: {error.strerror}") from None
 

@@ -14,6 +14,7 @@ from functools import partial
 
 from podpy import files
 from podpy.build import inside
+from podpy.build.inroot import O_DIR, O_READ
 from podpy.build.model import Tree
 from podpy.errors import BuildError
 from podpy.records import record
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from podpy.storage.overlay import Driver
     from podpy.storage.single import Recorded
 
-_O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _O_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # A set-id program that belongs to the caller would lend everybody his rights.
 _SAFE_MODE = 0o1777
@@ -102,7 +101,7 @@ def _pack(
 def _copy(target: int, roots: Sequence[Root], timestamp: int | None, *sources: int) -> None:
     for root, source in zip(roots, sources, strict=True):
         place = _made_directory(target, root.name) if root.name else os.dup(target)
-        reading = os.open(".", _O_DIR, dir_fd=source)
+        reading = os.open(".", O_DIR, dir_fd=source)
         try:
             _Copy(place, timestamp).contents(reading, place, "")
         finally:
@@ -116,11 +115,11 @@ def _made_directory(target: int, name: str) -> int:
         os.mkdir(name, 0o755, dir_fd=target)
     except FileExistsError:
         try:
-            return os.open(name, _O_DIR, dir_fd=target)
+            return os.open(name, O_DIR, dir_fd=target)
         except OSError:
             os.unlink(name, dir_fd=target)
         os.mkdir(name, 0o755, dir_fd=target)
-    return os.open(name, _O_DIR, dir_fd=target)
+    return os.open(name, O_DIR, dir_fd=target)
 
 
 class _Copy:
@@ -148,7 +147,7 @@ class _Copy:
                 self._date(target, name, status)
 
     def _directory(self, source: int, target: int, name: str, path: str) -> None:
-        reading = os.open(name, _O_DIR, dir_fd=source)
+        reading = os.open(name, O_DIR, dir_fd=source)
         made = _made_directory(target, name)
         try:
             self.contents(reading, made, path)
@@ -158,7 +157,7 @@ class _Copy:
             os.close(made)
 
     def _file(self, source: int, target: int, name: str, path: str) -> None:
-        reading = os.open(name, _O_READ, dir_fd=source)
+        reading = os.open(name, O_READ, dir_fd=source)
         try:
             status = os.fstat(reading)
             known = single.recorded(reading)

@@ -21,6 +21,8 @@ IN_ROOT = mounts.IN_ROOT
 NO_LINKS = IN_ROOT | libc.RESOLVE_NO_SYMLINKS
 #: A directory itself, no link to one.
 O_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: A file to be read; what was one a moment ago may be a FIFO now.
+O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST_LINKS = 40
 
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from podpy.storage.overlay import Driver
 
 _DONE = "done"
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @record
@@ -161,7 +160,7 @@ def _serve(
 
 def _enter(plan: Rootfs | str) -> int:
     if isinstance(plan, str):
-        return os.open(plan, _DIRECTORY)
+        return os.open(plan, files.O_DIR)
     return RootMount(plan).mount()
 
 

@@ -18,6 +18,7 @@ from podpy.build import cache, secrets, selection
 from podpy.build.cache_mounts import CacheMount, Locks, base_of
 from podpy.build.filedata import read_xattrs, set_xattrs
 from podpy.build.inline import Inline, InlineFile
+from podpy.build.inroot import O_DIR, O_READ
 from podpy.errors import BuildError
 from podpy.kernel import libc
 from podpy.kernel.mounts import Bind, clone_tree
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from podpy.kernel.mounts import Operation
 
 _SAFE = ("nosuid", "nodev")
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT = stat.S_IFCHR | 0o600
 _LAYERS = ("upper", "work", "root")
@@ -390,7 +390,7 @@ def copy_visible(source: Source, target: str) -> None:
     from podpy.build.ignore import Ignore
 
     os.mkdir(target, 0o755)
-    reading, writing = os.open(source.directory, _DIRECTORY), os.open(target, _DIRECTORY)
+    reading, writing = os.open(source.directory, O_DIR), os.open(target, O_DIR)
     try:
         _copy_level(reading, writing, (source.ignore or Ignore()).root())
     finally:
@@ -418,9 +418,8 @@ def _copy_level(source: int, target: int, level: Level) -> None:
 
 def _copy_opened(source: int, target: int, name: str, level: Level | None) -> None:
     """The inside and the looks of a directory with its ``level``, else of a file."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     kind = os.O_RDONLY | os.O_DIRECTORY if level is not None else os.O_WRONLY
-    reading = os.open(name, flags | (kind & os.O_DIRECTORY), dir_fd=source)
+    reading = os.open(name, O_READ | (kind & os.O_DIRECTORY), dir_fd=source)
     writing = os.open(name, kind | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
     try:
         if level is not None:

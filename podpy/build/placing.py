@@ -16,7 +16,7 @@ import time
 
 from podpy import files
 from podpy.build.filedata import DataCopy, read_xattrs, set_xattrs
-from podpy.build.inroot import IN_ROOT, NO_LINKS, O_DIR, walk
+from podpy.build.inroot import IN_ROOT, NO_LINKS, O_DIR, O_READ, walk
 from podpy.build.selection import CHANGED, changed
 from podpy.errors import BuildError
 from podpy.kernel import libc
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from podpy.build.owners import Book
     from podpy.build.selection import Entry, Pick
 
-_O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _O_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_PATH = libc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -279,7 +278,7 @@ class Placer:
         if links > 1 and self._link(spot, new_name, identity):
             return
         permissions = self._permissions(mode, False)
-        reading = _open(name, _O_READ, spot.source)
+        reading = _open(name, O_READ, spot.source)
         try:
             status = os.fstat(reading)
             same = status.st_size == size and status.st_mtime_ns == mtime

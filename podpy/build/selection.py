@@ -17,7 +17,7 @@ import stat
 
 from podpy.build.filedata import read_xattrs
 from podpy.build.ignore import Ignore, has_wildcard, matcher
-from podpy.build.inroot import IN_ROOT, NO_LINKS, O_DIR
+from podpy.build.inroot import IN_ROOT, NO_LINKS, O_DIR, O_READ
 from podpy.errors import BuildError
 from podpy.kernel import libc
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     Digest = Callable[[int, str, str, os.stat_result], str]
 
 _O_PATH = libc.O_PATH | os.O_CLOEXEC
-_O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: How it shows that a file is gone, or that a link has taken a directory's place.
 CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ANY_DEPTH = "**"
@@ -48,7 +47,7 @@ _CHUNK = 1 << 20
 
 def digest_file(directory: int, name: str, _path: str, _status: os.stat_result) -> str:
     """The sha256 of a file's bytes and attributes."""
-    fd = os.open(name, _O_READ, dir_fd=directory)
+    fd = os.open(name, O_READ, dir_fd=directory)
     try:
         made = hashlib.sha256()
         while data := os.read(fd, _CHUNK):
