@@ -77,7 +77,7 @@ def finish(
     """
     draft = built.draft.copy()
     build_changes.change(draft, options, built.base.document if built.base else None)
-    created = _created(ctx, draft, built.layers, timestamp, uses_cache)
+    created = _created(ctx, draft, built, timestamp, uses_cache)
     diff_ids = [layer.diff_id for layer in built.layers]
     draft.document.update(extra)
     moment = config.timestamp_text(created)
@@ -98,16 +98,20 @@ def finish(
 
 
 def _created(
-    ctx: Context,
-    draft: Draft,
-    layers: Sequence[StepResult],
-    timestamp: int | None,
-    uses_cache: bool,
+    ctx: Context, draft: Draft, built: Built, timestamp: int | None, uses_cache: bool
 ) -> float:
-    """When the image was made: what was built before from the same is the same image."""
+    """When the image was made: what was built before from the same is the same image.
+
+    That is when its newest layer was made, here or where the cache came from;
+    without a layer of its own, when it was first built here.
+    """
     if timestamp is not None:
         return float(timestamp)
+    layers = built.layers
+    inherited = len(built.base.layers) if built.base else 0
     newest = max((layer.created for layer in layers), default=0.0)
+    if len(layers) > inherited:
+        return newest
     plain = draft.finished("", [layer.diff_id for layer in layers])
     key = cache.key_of(("image", plain))
     known = cache.read(ctx.store, key) if uses_cache else None

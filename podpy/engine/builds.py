@@ -7,6 +7,7 @@ import time
 
 from podpy.build import checks, dockerfile, leftovers
 from podpy.build.execute import Scheduler
+from podpy.build.instructions import Arg
 from podpy.build.model import Loaded, Warned
 from podpy.build.plan import PROXIES, Order, Plan
 from podpy.build.stages import Build, Host
@@ -164,6 +165,10 @@ class _Building:
 
     def _tell_of_unused(self, builds: Iterable[Build]) -> None:
         used = {name for one in builds for name in (*one.used, *one.plan.globals)}
+        for stage in self._dockerfile.stages:  # also those that this target does not need
+            for each in stage.instructions:
+                if isinstance(each, Arg):
+                    used.update(name for name, _ in each.pairs)
         unused = [
             name
             for name in self._arguments

@@ -60,10 +60,12 @@ def test_a_cache_elsewhere(podpy: Podpy, source: Path, registry: Registry, kind:
     tls = "--tls-verify=false"
     build(podpy, source, "--cache-to", to, tls)
     made = contents(podpy)
+    image = podpy("image", "inspect", "x").json()[0]["Id"]
     forget(podpy)
     shown = build(podpy, source, "--cache-from", from_, tls)
     assert shown.count("CACHED") == 3
     assert contents(podpy) == made
+    assert podpy("image", "inspect", "x").json()[0]["Id"] == image, "the same image everywhere"
     assert build(podpy, source).count("CACHED") == 3, "what was fetched is here now"
 
 
