@@ -133,7 +133,12 @@ class Supervisor:
         return made
 
     def _stop_expecting(self) -> None:
-        """Serve newcomers: everybody who can come back has."""
+        """Serve newcomers: everybody who can come back has.
+
+        Who has not was ending when we looked; one who comes all the same gets a new mark.
+        """
+        for container in self._expected:
+            files.unlink(f"{self._place}/members/{container}")
         self._expected = set()
         self._loop.cancel(self._stop_expecting)
         if self._fabric is not None:

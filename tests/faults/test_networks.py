@@ -467,3 +467,18 @@ def test_what_a_killed_one_was_writing_goes_with_the_next(podpy: Podpy, busybox:
         half.write_text("{")
     podpy("run", "--rm", busybox, "true")
     assert not [half for half in halves if half.exists()]
+
+
+def test_the_mark_of_one_that_never_came_back_goes(podpy: Podpy, busybox: str) -> None:
+    """Its supervisor lived when the next one looked, and ended without a word to it."""
+    host.require("slirp4netns", "/dev/net/tun")
+    podpy("run", "--rm", busybox, "true")
+    (place,) = podpy.runtime.glob("network*")
+    os.kill(json.loads((place / "lock").read_text())["pid"], signal.SIGKILL)
+    (place / "members").mkdir(exist_ok=True)
+    stat = Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    mark = place / "members" / ("a" * 64)
+    mark.write_text(json.dumps({"boot_id": boot, "pid": os.getpid(), "start": int(stat[19])}))
+    podpy("run", "--rm", busybox, "true")
+    eventually(lambda: not mark.exists(), timeout=20, what="the mark to go")
