@@ -83,7 +83,7 @@ EXPECTED = (
     ),
     Expected(
         "workdir-slashes",
-        r"config: WorkingDir '/a/b', theirs '//a//b/'",
+        r"config: WorkingDir '/a/b', theirs '//a//b/?'",
         "BuildKit cleans the path",
     ),
     Expected(
@@ -91,7 +91,22 @@ EXPECTED = (
         r"tree: home/alice directory time now, theirs \d+",
         "the directory was made in it",
     ),
+    Expected(
+        "workdir-of-base-used",
+        r"tree: .* only theirs",
+        "newer buildah makes the base's WORKDIR in every image that goes on from it",
+    ),
     # --- variables ---
+    Expected(
+        "env-option",
+        r"(config: Env|history: ENV- COPY, theirs ENV- ENV- COPY)",
+        "newer buildah applies --env before the first instruction, older and podpy after the last",
+    ),
+    Expected(
+        "label-by-option",
+        r"history: LABEL- COPY, theirs LABEL- COPY LABEL-",
+        "newer buildah writes --label into the history; docker does not",
+    ),
     Expected(
         "arg-inherited-by-child-stage",
         r"tree: b content 'x1\\n', theirs 'x\\n'",
