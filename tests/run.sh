@@ -101,7 +101,7 @@ make_user() {
     local user=$1 kind file next
     if ! id "$user" >/dev/null 2>&1; then
         say "adding the user $user"
-        useradd --no-create-home --home-dir / --shell /bin/sh "$user"
+        useradd --no-create-home --home-dir /nonexistent --shell /bin/sh "$user"
     fi
     for kind in uid gid; do
         file=/etc/sub$kind
