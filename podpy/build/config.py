@@ -194,11 +194,11 @@ def copy_text(instruction: Copy | Add) -> str:
             ("from", getattr(instruction, "from_", "")),
             ("chown", instruction.chown),
             ("chmod", instruction.chmod),
+            *(("exclude", pattern) for pattern in instruction.exclude),
         )
         if value
     ]
-    if instruction.link:
-        flags.append("--link")
+    flags += [f"--{name}" for name in ("link", "parents") if getattr(instruction, name, False)]
     documents = [f"<<{document.name}" for document in instruction.heredocs]
     words = (*flags, *instruction.sources, *documents, instruction.destination)
     return without_logins(f"{instruction.word} {' '.join(words)}")

@@ -98,6 +98,18 @@ def test_squashed_layers_are_one() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "COPY a b /c/",
+        "COPY --from=x --chown=1:2 --chmod=644 --exclude=*.o --exclude=t --link --parents a /b",
+        "ADD --chown=me --exclude=x --link a /b",
+    ],
+)
+def test_the_history_says_all_that_changes_what_is_copied(text: str) -> None:
+    assert config.copy_text(dockerfile.parse_one(text)) == text
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "1970-01-01T00:00:00Z"), (1.5, "1970-01-01T00:00:01.5Z"), (1e9, "2001-09-09T01:46:40Z")],
 )
